@@ -1,0 +1,215 @@
+"""A board: shared memory with stop words and rows, and its bell.
+
+Invariants:
+ 1. A word's value is `generation << 32` while clear, and `generation << 32 | row << 8 | kind`
+    once pulled. It never goes back (S10); its slot's next user gets the next generation.
+ 2. So a token is stopped iff its word differs from the clear value that it was born with: a
+    stale one reads as stopped, never as someone else's.
+ 3. No lock anywhere: a process that dies, or is killed, at any point leaves the board whole.
+ 4. Words and rows are allotted only by the process that hung the board.
+
+Freed slots are used again only when every fresh one has been, first freed first: a token that
+outlives its maker's object keeps its meaning for as long as it can.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from andon._board.bell import make_bell, ring, wait_any
+from andon._board.row import ROW_BYTES, ROWS, RowView
+
+WORDS = 65536
+_WORD_BYTES = WORDS * 8
+_SIZE = _WORD_BYTES + ROWS * ROW_BYTES
+
+
+class Pulled(NamedTuple):
+    """What a pulled word says: the reason's code, the row of who pulled it (0: no worker of this
+    board), and the message where one was left. A stale token's says nothing but zeros."""
+
+    kind: int
+    row: int
+    message: str
+
+
+class Board:
+    """One process's board; others join it. `words` are the stop words, `memory` all its bytes."""
+
+    __slots__ = (
+        "__weakref__",
+        "_free_rows",
+        "_free_words",
+        "_fresh_rows",
+        "_fresh_words",
+        "_mmap",
+        "bell_fd",
+        "ident",
+        "maker",
+        "mem_fd",
+        "memory",
+        "words",
+    )
+
+    def __init__(self, ident: str, mem_fd: int, bell_fd: int, maker: int | None) -> None:
+        self.ident = ident
+        self.mem_fd = mem_fd
+        self.bell_fd = bell_fd
+        self.maker = maker
+        if sys.platform == "win32":
+            self._mmap = mmap.mmap(-1, _SIZE, tagname=f"andon-{ident}")
+        elif sys.version_info >= (3, 13):
+            # Else it keeps a copy of the descriptor, low down, where tasks may close it.
+            self._mmap = mmap.mmap(mem_fd, _SIZE, trackfd=False)
+        else:
+            self._mmap = mmap.mmap(mem_fd, _SIZE)
+        self.memory = memoryview(self._mmap)
+        self.words: memoryview = self.memory[:_WORD_BYTES].cast("Q")
+        # deque and count are atomic under the interpreter's lock. A lock of our own here could be
+        # held when a collected token frees its word in the same thread.
+        self._fresh_words = itertools.count()
+        self._free_words: deque[int] = deque()
+        self._fresh_rows = itertools.count(1)
+        self._free_rows: deque[int] = deque()
+
+    @classmethod
+    def create(cls) -> Board:
+        """Hang a new board."""
+        ident = f"{os.getpid():x}-{os.urandom(8).hex()}"
+        return cls(ident, _make_memory(), make_bell(), os.getpid())
+
+    @classmethod
+    def join(cls, ident: str, mem_fd: int, bell_fd: int) -> Board:
+        """Read and pull on another process's board; takes over the descriptors."""
+        return cls(ident, mem_fd, bell_fd, None)
+
+    @property
+    def owned(self) -> bool:
+        """Whether this very process hung it; false in a forked child."""
+        return self.maker == os.getpid()
+
+    def close(self) -> None:
+        """Give up descriptors and memory; its tokens and rows must not be used after that."""
+        for fd in (self.mem_fd, self.bell_fd):
+            if fd >= 0:
+                with suppress(OSError):
+                    os.close(fd)
+        self.mem_fd = self.bell_fd = -1
+        with suppress(BufferError):  # a row is still in use: the memory goes with the last one
+            self.words.release()
+            self.memory.release()
+            self._mmap.close()
+
+    # Words ---------------------------------------------------------------------------------------
+
+    def allot_word(self) -> tuple[int, int]:
+        """A word of one's own: its slot, and the value that means clear."""
+        slot = next(self._fresh_words)
+        if slot >= WORDS:
+            try:
+                slot = self._free_words.popleft()
+            except IndexError:
+                raise RuntimeError(
+                    f"{WORDS} tokens, events and groups are in use in this process; "
+                    "drop some before making more"
+                ) from None
+        clear = ((int(self.words[slot]) >> 32) + 1) << 32
+        self.words[slot] = clear
+        return slot, clear
+
+    def free_word(self, slot: int) -> None:
+        """Its maker needs it no more."""
+        self._free_words.append(slot)
+
+    def pull(self, slot: int, clear: int, kind_code: int, row: int = 0, message: str = "") -> bool:
+        """Stop everyone who reads this word; True where it was not yet stopped.
+
+        `message` goes to the puller's row, row 0 being the maker's.
+        """
+        if self.words[slot] != clear:
+            return False
+        if message and (row or self.owned):
+            self.row(row).write_cord(slot, clear, message)
+        self.words[slot] = clear | row << 8 | kind_code
+        self.ring()
+        return True
+
+    def read(self, slot: int, clear: int) -> Pulled | None:
+        """What the word says; None while it is clear."""
+        value = int(self.words[slot])
+        if value == clear:
+            return None
+        if value >> 32 != clear >> 32:
+            return Pulled(0, 0, "")
+        row = value >> 8 & 0xFFFFFF
+        message = self.row(row).read_cord(slot, clear) if row < ROWS else ""
+        return Pulled(value & 0xFF, row, message)
+
+    # Rows ----------------------------------------------------------------------------------------
+
+    def allot_row(self) -> int:
+        """A wiped row for a new worker."""
+        number = next(self._fresh_rows)
+        if number >= ROWS:
+            try:
+                number = self._free_rows.popleft()
+            except IndexError:
+                raise RuntimeError(
+                    f"{ROWS - 1} workers are in use in this process; close some pools"
+                ) from None
+        self.row(number).wipe()
+        return number
+
+    def free_row(self, number: int) -> None:
+        """Its worker is dead and reaped, and its row has been read."""
+        self._free_rows.append(number)
+
+    def row(self, number: int) -> RowView:
+        """A view of a row."""
+        start = self.row_offset(number)
+        return RowView(number, self.memory[start : start + ROW_BYTES])
+
+    @staticmethod
+    def row_offset(number: int) -> int:
+        """Where in `memory` a row starts."""
+        return _WORD_BYTES + number * ROW_BYTES
+
+    # The bell ------------------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """Make everyone who waits on this board look again."""
+        ring(self.bell_fd)
+
+    def wait(self, stopped: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until `stopped()`, asked again at every ring; False after `timeout` seconds."""
+        return wait_any((self,), stopped, timeout)
+
+
+def _make_memory() -> int:
+    """The descriptor of new shared memory; it has no name, so it cannot be left behind (S20)."""
+    if sys.platform == "win32":
+        return -1
+    if sys.platform == "linux":
+        try:
+            fd = os.memfd_create("andon-board", os.MFD_CLOEXEC)
+        except OSError:
+            fd = _unlinked_file()
+    else:
+        fd = _unlinked_file()
+    os.ftruncate(fd, _SIZE)
+    return fd
+
+
+def _unlinked_file() -> int:
+    import tempfile  # 13 ms, and hardly ever needed
+
+    fd, path = tempfile.mkstemp(prefix="andon-")
+    os.unlink(path)
+    return fd

@@ -1,0 +1,151 @@
+"""One worker's row on the board.
+
+Invariants:
+ 1. One writer a field: the worker writes its row; the ORDER fields are the parent's.
+ 2. An order counts only where ORDER_ATTEMPT is the attempt that runs: one for an attempt that is
+    over says nothing to the next (S17).
+ 3. The cord's text carries the word that it belongs to, so nobody takes it for another's.
+
+Row 0 is nobody's: the process that hangs the board writes the reasons of its own pulls there.
+"""
+
+from __future__ import annotations
+
+ROWS = 4096
+ROW_BYTES = 1024
+FIELDS = 16
+TEXT_BYTES = ROW_BYTES - FIELDS * 8
+
+# The fields, by index.
+ATTEMPT = 0
+PHASE = 1
+INDEX = 2
+STARTED_NS = 3
+USED = 4
+SHIELD_UNTIL_NS = 5
+ORDER_ATTEMPT = 6
+ORDER_LEVEL = 7
+PID = 8
+TASKS_DONE = 9
+CORD_SLOT = 10
+CORD_CLEAR = 11
+CORD_LEN = 12
+ORDER_COUNT = 13
+
+# The phases.
+IDLE, BOOTING, INITIALISING, UNPICKLING, RUNNING, PICKLING, SENDING = range(7)
+PHASES = ("idle", "booting", "initialising", "unpickling", "running", "pickling", "sending")
+
+
+class RowView:
+    """A row, field by field; `cells` are its bare 64-bit fields, for those in a hurry."""
+
+    __slots__ = ("_text", "cells", "number")
+
+    def __init__(self, number: int, memory: memoryview) -> None:
+        self.number = number
+        self.cells: memoryview = memory[: FIELDS * 8].cast("Q")
+        self._text: memoryview = memory[FIELDS * 8 :]
+
+    @property
+    def attempt(self) -> int:
+        """The attempt at which the worker is; 0: none."""
+        return int(self.cells[ATTEMPT])
+
+    @property
+    def phase(self) -> int:
+        """What it is doing: one of the phases above."""
+        return int(self.cells[PHASE])
+
+    @property
+    def phase_name(self) -> str:
+        """The same as a word."""
+        phase = self.phase
+        return PHASES[phase] if phase < len(PHASES) else f"phase {phase}"
+
+    @property
+    def index(self) -> int:
+        """The item of its attempt."""
+        return int(self.cells[INDEX])
+
+    @property
+    def started_ns(self) -> int:
+        """When the item's call began, on the monotonic clock; 0: it has not."""
+        return int(self.cells[STARTED_NS])
+
+    @property
+    def started_at(self) -> float | None:
+        """The same in seconds."""
+        ns = self.started_ns
+        return ns / 1e9 if ns else None
+
+    @property
+    def used(self) -> bool:
+        """Whether the item has used its token (S15)."""
+        return bool(self.cells[USED])
+
+    @property
+    def shield_until_ns(self) -> int:
+        """Until when a shield holds interrupts back, on the monotonic clock; 0: no shield."""
+        return int(self.cells[SHIELD_UNTIL_NS])
+
+    @property
+    def order_attempt(self) -> int:
+        """Which attempt the parent has told to stop."""
+        return int(self.cells[ORDER_ATTEMPT])
+
+    @property
+    def order_level(self) -> int:
+        """How: 1 by token, 2 by interrupt."""
+        return int(self.cells[ORDER_LEVEL])
+
+    @property
+    def pid(self) -> int:
+        """The worker's; 0: it has not booted."""
+        return int(self.cells[PID])
+
+    @property
+    def tasks_done(self) -> int:
+        """How many items it has ended."""
+        return int(self.cells[TASKS_DONE])
+
+    def order(self, attempt: int, level: int) -> None:
+        """The parent tells an attempt to stop; ring the bell after it. Only hardens (S9)."""
+        cells = self.cells
+        if cells[ORDER_ATTEMPT] != attempt:
+            # In this order nobody ever sees the new attempt with the old one's level.
+            cells[ORDER_LEVEL] = 0
+            cells[ORDER_ATTEMPT] = attempt
+        if level > cells[ORDER_LEVEL]:
+            cells[ORDER_LEVEL] = level
+            # Last: a checkpoint on the fast path sees only this one change.
+            cells[ORDER_COUNT] = (cells[ORDER_COUNT] + 1) % 256
+
+    def write_cord(self, slot: int, clear: int, message: str) -> None:
+        """Say why the word at `slot` is about to be pulled; to be followed by the pull."""
+        data = message.encode("utf-8", "replace")
+        if len(data) > TEXT_BYTES:
+            data = data[: TEXT_BYTES - 3].decode("utf-8", "ignore").encode() + "…".encode()
+        cells = self.cells
+        cells[CORD_LEN] = 0
+        self._text[: len(data)] = data
+        cells[CORD_SLOT] = slot
+        cells[CORD_CLEAR] = clear
+        cells[CORD_LEN] = len(data)
+
+    def read_cord(self, slot: int, clear: int) -> str:
+        """The message that belongs to this word, or an empty one."""
+        cells = self.cells
+        length = int(cells[CORD_LEN])
+        if length > TEXT_BYTES or cells[CORD_SLOT] != slot or cells[CORD_CLEAR] != clear:
+            return ""
+        text = bytes(self._text[:length]).decode("utf-8", "replace")
+        # It may have been overwritten under our eyes.
+        if cells[CORD_SLOT] != slot or cells[CORD_CLEAR] != clear or cells[CORD_LEN] != length:
+            return ""
+        return text
+
+    def wipe(self) -> None:
+        """Make the row ready for its next worker."""
+        for field in range(FIELDS):
+            self.cells[field] = 0

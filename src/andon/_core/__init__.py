@@ -1,0 +1,1 @@
+"""The machine: pure. No threads, processes, clock, I/O or pickle."""

@@ -1,0 +1,122 @@
+"""What the machine wants done. It decides; the runtime does, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from andon.outcome import Reason, StoppedBy, TaskState, Verdict
+
+
+class Action:
+    """Base of all actions."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class Send(Action):
+    """Give this attempt to the engine: items `lo` to the end of the task."""
+
+    attempt: int
+    task: int
+    group: int
+    lo: int
+    hi: int
+    fatal: bool
+
+
+@dataclass(slots=True)
+class PullWord(Action):
+    """Set the group's stop word, before anything else is told (S6). `reason` is final (S8)."""
+
+    group: int
+    reason: Reason
+
+
+@dataclass(slots=True)
+class StopGroup(Action):
+    """Run the ladder over the group's attempts; repeated calls harden (S9).
+
+    `soon`: only give back what has not begun, the group drains.
+    """
+
+    group: int
+    grace: float
+    kill_after: float
+    soon: bool = False
+
+
+@dataclass(slots=True)
+class StopAttempt(Action):
+    """Run the ladder over one attempt."""
+
+    attempt: int
+    grace: float
+    kill_after: float
+
+
+@dataclass(slots=True)
+class Look(Action):
+    """Post `Started` for this attempt if it runs: its timeout may be near (S29)."""
+
+    attempt: int
+
+
+@dataclass(slots=True)
+class Resolve(Action):
+    """Items `index` to `index + count` of a task have their outcome; exactly once each (S4).
+
+    `timeout` is set where the task's own timeout ended it; `dead` where a worker's death did
+    (`payload` then holds the facts of the death).
+    """
+
+    task: int
+    index: int
+    count: int
+    state: TaskState
+    stopped_by: StoppedBy | None
+    started: bool | None
+    cancel_requested: bool
+    payload: Any
+    timeout: float | None = None
+    dead: bool = False
+
+
+@dataclass(slots=True)
+class TaskOver(Action):
+    """Every item of the task is resolved."""
+
+    task: int
+
+
+@dataclass(slots=True)
+class GroupStopping(Action):
+    """The decision is taken: verdict and reason are frozen (S5). Body operations raise now."""
+
+    group: int
+    reason: Reason
+    verdict: Verdict
+    payload: Any = None
+
+
+@dataclass(slots=True)
+class GroupClosed(Action):
+    """The group is over: all tasks resolved, no worker busy with it, body left."""
+
+    group: int
+    verdict: Verdict
+    reason: Reason | None
+
+
+@dataclass(slots=True)
+class Trace(Action):
+    """One transition (S48)."""
+
+    at: float
+    group: int
+    task: int | None
+    attempt: int | None
+    before: str
+    after: str
+    cause: str

@@ -1,0 +1,185 @@
+"""What can happen to the machine. Users, timers, workers and parents only post these (S1).
+
+Ids are integers: a group's, a task's, an attempt's. Times are seconds on the monotonic clock.
+`payload` is passed through untouched; the machine never looks into it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from andon.outcome import ReasonKind, StoppedBy
+from andon.policy import Policy
+
+
+class Event:
+    """Base of all events."""
+
+    __slots__ = ()
+
+
+# From users, timers and parent groups -----------------------------------------------------------
+
+
+@dataclass(slots=True)
+class GroupOpened(Event):
+    """`deadline` is absolute; None: none."""
+
+    group: int
+    policy: Policy
+    deadline: float | None
+    grace: float
+    kill_after: float
+
+
+@dataclass(slots=True)
+class Submitted(Event):
+    """A task of `size` items (1 but for spans); `timeout` per item, from the start of its call.
+
+    `index` is the number of its first item within the group.
+    """
+
+    group: int
+    task: int
+    index: int
+    size: int = 1
+    timeout: float | None = None
+    payload: Any = None
+
+
+@dataclass(slots=True)
+class BodyLeft(Event):
+    """The body is over and adds nothing more; accepted work goes on."""
+
+    group: int
+
+
+@dataclass(slots=True)
+class StopAsked(Event):
+    """Stop a group. `soon` drains: running work finishes. None: the group's own numbers."""
+
+    group: int
+    kind: ReasonKind
+    message: str
+    source: int | None = None
+    soon: bool = False
+    grace: float | None = None
+    kill_after: float | None = None
+
+
+@dataclass(slots=True)
+class TaskCancelAsked(Event):
+    """`future.cancel()`: stop this one task, never its group (S35)."""
+
+    task: int
+    grace: float | None = None
+    kill_after: float | None = None
+
+
+@dataclass(slots=True)
+class Ticked(Event):
+    """Time has passed; due timers fire."""
+
+
+@dataclass(slots=True)
+class Broke(Event):
+    """The pool cannot work any more; `payload` is the error for the groups (S42)."""
+
+    message: str
+    payload: Any
+
+
+# From engines -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class SlotsChanged(Event):
+    """The engine takes this many attempts at once."""
+
+    slots: int
+
+
+@dataclass(slots=True)
+class Started(Event):
+    """Item `index` of the attempt runs since `at` (an answer to `Look`)."""
+
+    attempt: int
+    index: int
+    at: float
+
+
+@dataclass(slots=True)
+class Succeeded(Event):
+    """Items `index` to `index + count` returned; `payload` holds values and times."""
+
+    attempt: int
+    index: int
+    payload: Any
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Failed(Event):
+    """Item `index` raised, or could not be unpickled, or its result not pickled.
+
+    `message` says how in one line; the runtime fills it in, for the group's reason.
+    """
+
+    attempt: int
+    index: int
+    payload: Any
+    started: bool = True
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Stopped(Event):
+    """Item `index` ended because it was told to stop."""
+
+    attempt: int
+    index: int
+    by: StoppedBy
+    started: bool
+    payload: Any = None
+
+
+@dataclass(slots=True)
+class AttemptEnded(Event):
+    """The attempt is over and its worker idle, or reaped. Unreported items never started."""
+
+    attempt: int
+
+
+@dataclass(slots=True)
+class Died(Event):
+    """The worker is dead and reaped, its channel read to the end (S27). Ends the attempt.
+
+    `ordered`: by our kill (S26). `index` is the item that it was at, None where the board does not
+    say. `started`: True in user code, False before it, None unknown (S13).
+    """
+
+    attempt: int
+    ordered: bool
+    index: int | None
+    started: bool | None
+    payload: Any = None
+    message: str = ""
+
+
+@dataclass(slots=True)
+class Cord(Event):
+    """Someone in a worker pulled the stop word of this group; the word is already set (S11).
+
+    `kind` FAILURE: the task of `attempt` failed, its outcome is on the way. CANCEL: a task called
+    `token.cancel(message)`. `index` is the item of the attempt, where known.
+    """
+
+    group: int
+    attempt: int | None
+    kind: ReasonKind
+    message: str
+    index: int | None = None
+
+
+EngineEvent = SlotsChanged | Started | Succeeded | Failed | Stopped | AttemptEnded | Died

@@ -1,0 +1,76 @@
+"""What the machine remembers of a task and of a group."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import Enum
+
+from andon.outcome import GroupState, Reason, TaskState, Verdict
+from andon.policy import Policy, Stats
+
+
+class StopCause(Enum):
+    """Who first asked a task to stop; the first names the outcome (races, last but one row)."""
+
+    TIMEOUT = "timeout"
+    OWNER = "owner"
+    GROUP = "group"
+
+
+@dataclass(slots=True, eq=False)
+class TaskRecord:
+    """One task. `lo` is its first item without an outcome; items end in order.
+
+    `hi` is the end of what its attempt was given. `cancel_from` is the first item that its owner
+    or its group asked to stop (S3), whoever else asked before; `failing` the item whose worker has
+    pulled the cord and whose report is on the way (S11).
+    """
+
+    id: int
+    group: GroupRecord
+    index: int
+    size: int
+    timeout: float | None
+    state: TaskState = TaskState.PENDING
+    attempt: int | None = None
+    lo: int = 0
+    hi: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    stop_cause: StopCause | None = None
+    cancel_from: int | None = None
+    failing: int | None = None
+    check_at: float | None = None  # the one valid timer of its timeout; others are stale
+
+    @property
+    def over(self) -> bool:
+        """Every item has its outcome."""
+        return self.lo >= self.size
+
+    @property
+    def reported(self) -> bool:
+        """Every item of its attempt has its outcome; only the attempt's own end is missing."""
+        return self.lo >= self.hi
+
+
+@dataclass(slots=True, eq=False)
+class GroupRecord:
+    """One group. `pending` by task, `live` (the engine has them) by attempt."""
+
+    id: int
+    policy: Policy
+    grace: float
+    kill_after: float
+    deadline: float | None
+    state: GroupState = GroupState.OPEN
+    body_left: bool = False
+    reason: Reason | None = None
+    verdict: Verdict | None = None
+    stats: Stats = field(default_factory=Stats)
+    pending: OrderedDict[int, TaskRecord] = field(default_factory=OrderedDict)
+    live: dict[int, TaskRecord] = field(default_factory=dict)
+
+    @property
+    def stopping(self) -> bool:
+        return self.reason is not None

@@ -1,0 +1,473 @@
+"""The local engine: worker processes on this machine, behind the port's six methods.
+
+    submit ──▶ idle worker's pipe, or the queue          (the calling thread, under the lock)
+    stop   ──▶ orders on the board, signals              (the calling thread, under the lock)
+    pump   ──▶ wait │ read │ Rang │ take note, ladders, dispatch │ unpickle │ post
+                      lock          lock
+
+Invariants
+ 1. What was read is taken note of only after `Rang` has been posted for it: whoever pulled a word
+    is still seen with its attempt when the runtime looks (S11).
+ 2. An attempt's last answer is posted when its worker is idle again, or gone (S5).
+ 3. Victims get their signals inside `stop`, before anything else is done there.
+ 4. Nothing blocks, and no user code runs, under the lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from andon import _wire
+from andon._board import joined, own_board
+from andon._core.events import AttemptEnded, Broke, Event
+from andon._engines.local import inbox, postmortem
+from andon._engines.local.channel import BrokenChannel, Frame
+from andon._engines.local.crew import Crew
+from andon._engines.local.ladder import Ladder, Step
+from andon._engines.local.packing import Packer
+from andon._engines.local.poller import Poller, Timers
+from andon._engines.local.worker_process import State, WorkerProcess
+from andon._engines.payloads import Rang
+from andon._engines.port import Attempt, Capabilities, Config, Row
+from andon._pickling import main_globals
+from andon._worker.template import take_inherited
+from andon.errors import PoolBrokenError
+
+LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
+RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
+_inherit_keys = itertools.count(1)
+
+
+class LocalEngine:
+    """One pool's engine. Making one has no effects; `open` starts it."""
+
+    def __init__(self) -> None:
+        self._queue: dict[int, Attempt] = {}  # in order
+        self._idle: list[WorkerProcess] = []  # the one used last is used first: it is warm
+        self._read: list[WorkerProcess] = []  # have fresh frames
+        self._out: list[Frame | Event] = []
+        self._rang = False
+        self._waiting = False
+        self._opened = self._closing = self._broken = False
+
+    # The port ------------------------------------------------------------------------------------
+
+    def open(self, post: Callable[[list[Any]], None], config: Config) -> Capabilities:
+        """Starts a template, and workers where `prestart` says so. Raises OSError where the system
+        has no process or descriptor left, SerializationError for the initializer."""
+        if sys.platform != "linux":
+            raise NotImplementedError(
+                "andon's local engine needs Linux (pidfd, child subreapers, SOCK_SEQPACKET); "
+                "use engine='inline' here"
+            )
+        self._post = post
+        self._config = config
+        main: dict[str, Any] | None = {} if config.start_method == "fork" else None
+        self._packer = Packer(main)
+        inherit: dict[int, Any] = {}
+        init_body = self._pack_initializer(inherit)
+        self._poller = Poller()
+        try:
+            self._timers = Timers()
+            self._crew = Crew(
+                config,
+                self._poller,
+                self._timers,
+                init_body,
+                inherit,
+                demand=self._queue.__len__,
+                answered=self._collect,
+                idle=self._next,
+                ended=self._ended,
+                broke=self._broke,
+            )
+            own_board()
+            for board in joined():
+                self._poller.add(board.bell_fd, self._hear, edge=True)
+            self._crew.connect(None if main is None else partial(_take_main, main))
+        except BaseException:
+            self._poller.close()
+            raise
+        self._opened = True
+        if config.prestart:
+            self._crew.grow(config.workers)
+            self._crew.staff(time.monotonic(), eager=True)
+        return Capabilities(
+            slots=config.workers,  # what waits, waits in the machine: there it can be cancelled
+            can_kill=True,
+            can_interrupt=True,
+            token_latency=0.0,
+            pack=self._packer.pack,
+            wake=self._poller.wake,
+        )
+
+    def submit(self, attempt: Attempt) -> None:
+        """An idle worker gets it from this very thread."""
+        if self._closing or self._broken:
+            self._out.append(AttemptEnded(attempt.id))
+            self._nudge()
+        elif self._idle:
+            self._give(self._idle.pop(), attempt)
+        else:
+            self._queue[attempt.id] = attempt
+            self._crew.staff(time.monotonic())
+            self._nudge()  # a worker may be late, and have timers
+
+    def stop(
+        self,
+        group: int | None,
+        attempt: int | None,
+        grace: float,
+        kill_after: float,
+        *,
+        soon: bool = False,
+    ) -> list[int]:
+        """Signals are sent here; the later steps are timers."""
+        now = time.monotonic()
+        for worker in self._crew.workers.values() if not soon else ():
+            a = worker.attempt
+            if a is not None and (a.id == attempt or a.group.id == group):
+                self._stop_worker(worker, now, grace, kill_after)
+        if attempt is not None:
+            own_board().ring()
+        gone = [a.id for a in self._queue.values() if a.id == attempt or a.group.id == group]
+        for ident in gone:
+            del self._queue[ident]
+        self._nudge()
+        return gone
+
+    def look(self) -> list[Row]:
+        """One row per live worker."""
+        return [_row(w) for w in self._crew.workers.values() if w.pid is not None]
+
+    def pump(self, timeout: float | None) -> None:
+        """See the head of this file."""
+        with self._config.lock:
+            self._crew.free_rows()
+            timeout = self._patience(timeout)
+            self._waiting = timeout != 0
+        handlers = self._poller.wait(timeout)
+        with self._config.lock:
+            self._waiting = False
+            for handle in handlers:
+                handle()
+            rang, self._rang = self._rang, False
+        if rang:
+            self._post([Rang()])
+        with self._config.lock:
+            self._take_note()
+            out, self._out = self._out, []
+        if out:
+            self._post(inbox.decode(out))
+
+    def close(self, within: float) -> Sequence[int]:
+        """Idle workers are asked to leave, all others killed; what they were at is posted."""
+        if not self._opened or self._closing:
+            return []
+        deadline = time.monotonic() + within
+        crew = self._crew
+        with self._config.lock:
+            self._closing = crew.closing = True
+            self._out += [AttemptEnded(ident) for ident in self._queue]
+            self._queue.clear()
+            self._idle.clear()
+            crew.drop_unsent()
+            for worker in crew.workers.values():
+                if worker.state is State.IDLE:
+                    crew.retire(worker)
+                elif worker.state is not State.LEAVING or worker.attempt is not None:
+                    worker.expected = worker.killed = True
+                    crew.kill(worker)
+            self._timers.at(
+                time.monotonic() + min(RETIRE_WITHIN, within / 2), self._kill_all
+            )
+        while crew.workers and time.monotonic() < deadline:
+            self.pump(deadline - time.monotonic())
+        self.pump(0)
+        with self._config.lock:
+            self._opened = False
+            left = crew.close(max(0.1, min(1.0, deadline - time.monotonic())))
+            self._poller.close()
+        return left
+
+    # Waiting -------------------------------------------------------------------------------------
+
+    def _patience(self, timeout: float | None) -> float | None:
+        if self._out or self._read:
+            return 0.0
+        at = self._timers.next_at()
+        if at != math.inf:
+            left = max(0.0, at - time.monotonic())
+            timeout = left if timeout is None else min(timeout, left)
+        return timeout
+
+    def _nudge(self) -> None:
+        """There is news for `pump`, from another thread."""
+        if self._waiting:
+            self._waiting = False
+            self._poller.wake()
+
+    def _hear(self) -> None:
+        self._rang = True
+
+    # Reading, and taking note --------------------------------------------------------------------
+
+    def _collect(self, worker: WorkerProcess) -> None:
+        try:
+            if worker.dead_at is None:
+                frames = worker.reader.read()
+            else:
+                frames = worker.reader.drain()
+                if worker in self._idle:
+                    self._idle.remove(worker)
+                self._rang = True  # it may have pulled a word before it died
+        except BrokenChannel:  # a task wrote into our pipe
+            worker.reader.closed = True
+            self._crew.kill(worker)
+            return
+        if frames:
+            if not worker.fresh:
+                self._read.append(worker)
+            worker.note(frames)
+            if any(f[0] in (_wire.FAILURE, _wire.STOPPED) for f in frames):
+                self._rang = True
+
+    def _take_note(self) -> None:
+        self._take_frames()
+        self._crew.attend()
+        self._timers.run(time.monotonic())
+        self._take_frames()  # of those whose death was found just now
+        self._crew.staff(time.monotonic())
+
+    def _take_frames(self) -> None:
+        while self._read:
+            worker = self._read.pop(0)
+            self._take_from(worker)
+
+    def _take_from(self, worker: WorkerProcess) -> None:
+        frames, worker.fresh = worker.fresh, []
+        worker.last_read = False
+        for frame in frames:
+            try:
+                self._take(worker, frame)
+            except (TypeError, ValueError, IndexError):  # no frame of ours: a task wrote it
+                worker.reader.closed = True
+                self._poller.remove(worker.reader.fd)
+                self._crew.kill(worker)
+                return
+
+    def _take(self, worker: WorkerProcess, frame: Frame) -> None:
+        kind, flags, ident, meta, _ = frame
+        if kind == _wire.READY:
+            self._crew.ready(worker)
+        elif kind == _wire.INITED:
+            self._crew.initialised(worker)
+        elif kind == _wire.INITFAIL:
+            self._crew.not_initialised(worker, meta)
+        elif worker.attempt is not None and worker.attempt.id == ident:
+            if kind != _wire.DONE:
+                worker.next_index = int(meta[0]) + 1
+            if flags & _wire.RETIRING:
+                self._leaves(worker, frame)
+                return
+            if kind != _wire.DONE:
+                self._out.append(frame)
+            if flags & _wire.LAST:
+                self._finished(worker)
+
+    def _finished(self, worker: WorkerProcess) -> None:
+        """Its attempt is over, and it is there for the next."""
+        attempt = worker.attempt
+        assert attempt is not None
+        self._out.append(AttemptEnded(attempt.id))
+        worker.attempt = None
+        worker.items_done += worker.next_index - attempt.lo
+        worker.cancel_timers()
+        worker.ladder = None
+        if worker.killed or worker.dead_at is not None:
+            return  # our kill is on its way
+        if worker.doomed:
+            worker.doomed = False
+            self._crew.spared()
+        limit = self._config.max_tasks_per_worker
+        if limit is not None and worker.items_done >= limit:
+            self._crew.retire(worker)
+            self._crew.doom(worker)
+            self._bound_leaving(worker, LEAVE_WITHIN)
+        else:
+            worker.state = State.IDLE
+            self._next(worker)
+
+    def _leaves(self, worker: WorkerProcess, frame: Frame) -> None:
+        """It has answered and exits (S51): told when it is gone (S5)."""
+        worker.held = frame if frame[0] != _wire.DONE else None
+        worker.final = worker.expected = True
+        worker.state = State.LEAVING
+        worker.cancel_timers()
+        self._crew.doom(worker)
+        self._bound_leaving(worker, LEAVE_WITHIN)
+
+    def _bound_leaving(self, worker: WorkerProcess, within: float) -> None:
+        at = time.monotonic() + within
+        worker.timer = self._timers.at(at, partial(self._crew.kill, worker))
+
+    def _ended(self, worker: WorkerProcess, hint: str) -> None:
+        """It is gone (the crew says so): what becomes of its attempt?"""
+        if worker.fresh:
+            self._take_from(worker)
+        if worker in self._read:
+            self._read.remove(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        attempt, worker.state = worker.attempt, State.LEAVING
+        if attempt is None:
+            return
+        if worker.final:
+            if worker.held is not None:
+                self._out.append(worker.held)
+            self._out.append(AttemptEnded(attempt.id))
+        else:
+            ordered = worker.killed and postmortem.by_our_kill(worker.exitcode)
+            self._out.append(postmortem.died(worker, time.monotonic(), ordered, hint))
+
+    def _broke(self, message: str, error: PoolBrokenError) -> None:
+        self._broken = True
+        self._out.append(Broke(message, error))
+        self._out += [AttemptEnded(ident) for ident in self._queue]
+        self._queue.clear()
+
+    # Dispatch ------------------------------------------------------------------------------------
+
+    def _next(self, worker: WorkerProcess) -> None:
+        """A worker is free."""
+        if self._queue:
+            ident = next(iter(self._queue))
+            self._give(worker, self._queue.pop(ident))
+        elif self._closing:
+            self._crew.retire(worker)
+        else:
+            self._idle.append(worker)
+
+    def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        if not worker.give(attempt):
+            self._crew.wait_for_room(worker)
+
+    # The ladder ----------------------------------------------------------------------------------
+
+    def _stop_worker(
+        self, worker: WorkerProcess, now: float, grace: float, kill_after: float
+    ) -> None:
+        attempt = worker.attempt
+        if attempt is None or worker.last_read or worker.dead_at is not None:
+            return
+        if worker.state is State.LEAVING:
+            if grace + kill_after == 0:
+                self._crew.kill(worker)
+            return
+        if worker.ladder is None:
+            worker.ladder = Ladder(now, grace, kill_after)
+            worker.row.order(attempt.id, int(Step.TOKEN))
+        else:
+            worker.ladder.harden(now, grace, kill_after)
+        self._climb(worker, now)
+
+    def _climb(self, worker: WorkerProcess, now: float) -> None:
+        """Take the steps that are due; ask again when the next may be."""
+        ladder, attempt = worker.ladder, worker.attempt
+        if ladder is None or attempt is None or worker.dead_at is not None:
+            return
+        used, shield = worker.used_token, worker.shield_until
+        while (step := ladder.due(now, used, shield)) is not None:
+            if step is Step.INTERRUPT:
+                worker.row.order(attempt.id, int(step))
+                worker.interrupt()
+                if not worker.doomed and not self._config.reuse_interrupted:
+                    self._crew.doom(worker)
+            elif step is Step.DUMP:
+                worker.read_stack()
+                worker.stack.clear()  # of a dump that came too late
+                worker.ask_for_stack()
+                self._poller.add(worker.stack_fd, partial(self._dumped, worker), edge=True)
+                self._crew.doom(worker)
+            elif step is Step.KILL:
+                worker.killed = True
+                self._crew.kill(worker)
+        worker.cancel_timers()
+        at = ladder.next_at(used, shield)
+        if at != math.inf:
+            worker.timer = self._timers.at(at, partial(self._climb_on, worker))
+
+    def _climb_on(self, worker: WorkerProcess) -> None:
+        self._climb(worker, time.monotonic())
+
+    def _dumped(self, worker: WorkerProcess) -> None:
+        if worker.serial in self._crew.workers and worker.read_stack():
+            if worker.ladder is not None:
+                worker.ladder.dump_came(time.monotonic())
+                self._climb_on(worker)
+
+    def _kill_all(self) -> None:
+        for worker in self._crew.workers.values():
+            self._crew.kill(worker)
+
+    # The initializer -----------------------------------------------------------------------------
+
+    def _pack_initializer(self, inherit: dict[int, Any]) -> bytes | None:
+        config = self._config
+        if config.initializer is None:
+            return None
+        pair = config.initializer, config.initargs
+        if config.start_method != "fork":
+            return self._packer.dumps("the initializer and its arguments", pair)
+        # Forked workers inherit it, as `multiprocessing`'s do: it need not be picklable, and
+        # locks and queues of the default context may be among the arguments.
+        key = next(_inherit_keys)
+        inherit[key] = pair
+        return pickle.dumps(_Inherited(key), 5)
+
+
+class _Inherited:
+    """Stands in a pickle for an object that the other side has inherited."""
+
+    def __init__(self, key: int) -> None:
+        self._key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return take_inherited, (self._key,)
+
+
+def _take_main(main: dict[str, Any]) -> None:
+    """Note what of `__main__` workers inherit; only classes and functions travel by name."""
+    for name, value in main_globals().items():
+        if callable(value):
+            main[name] = value
+
+
+def _row(worker: WorkerProcess) -> Row:
+    row, attempt = worker.row, worker.attempt
+    begun = worker.begun
+    index, message = row.index, ""
+    if attempt is not None:
+        if not attempt.lo <= index < attempt.hi:
+            index = attempt.lo
+        token = attempt.group.token
+        message = row.read_cord(token._slot, token._clear)
+    return Row(
+        row=worker.row_number,
+        pid=worker.pid,
+        attempt=None if attempt is None else attempt.id,
+        index=index,
+        phase=row.phase_name,
+        started_at=row.started_at if begun else None,
+        used_token=worker.used_token,
+        shield_until=worker.shield_until,
+        stopping=worker.ladder is not None,
+        cord_message=message,
+    )

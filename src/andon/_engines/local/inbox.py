@@ -1,0 +1,132 @@
+"""Answers of workers into events. Runs user code (unpickling): never under the engine's lock.
+
+Values that follow each other within one attempt become one event. Whatever cannot be unpickled
+fails its own item, and nothing else (S28).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from andon import _wire
+from andon._core.events import Event, Failed, Stopped, Succeeded
+from andon._engines.local.channel import Frame
+from andon._engines.payloads import Halted, Raised, Returned
+from andon._pickling import describe, loads
+from andon.errors import RemoteTraceback, SerializationError
+from andon.outcome import StoppedBy
+
+
+def decode(raw: list[Frame | Event]) -> list[Event]:
+    """In order; what is an event already is passed through."""
+    events: list[Event] = []
+    run: Succeeded | None = None  # of values, still growing
+    for entry in raw:
+        if not isinstance(entry, tuple):
+            run = None
+            events.append(entry)
+            continue
+        kind, _, attempt, meta, body = entry
+        if kind == _wire.VALUE:
+            index, started_at, ended_at = meta
+            try:
+                value = _loads(body)
+            except BaseException as error:
+                run = None
+                failure = _unpicklable(error, "the result", "the result")
+                events.append(Failed(attempt, index, Raised(failure, started_at, ended_at)))
+                continue
+            if run is not None and run.attempt == attempt and run.index + run.count == index:
+                run.count += 1
+                run.payload.values.append(value)
+                run.payload.ended_at = ended_at
+            else:
+                run = Succeeded(attempt, index, Returned([value], started_at, ended_at))
+                events.append(run)
+            del value
+            continue
+        run = None
+        if kind == _wire.FAILURE:
+            events.append(_failed(attempt, meta, body))
+        elif kind == _wire.STOPPED:
+            events.append(_stopped(attempt, meta, body))
+    return events
+
+
+def _failed(attempt: int, meta: Any, body: Any) -> Failed:
+    index, started_at, ended_at, stage, kind, message, text = meta
+    error: BaseException
+    told = f"{kind}: {message}" if message else kind
+    if stage == _wire.STAGE_CALL:
+        error = _exception(body, told)
+    elif stage == _wire.STAGE_EXCEPTION:
+        error = SerializationError(
+            f"the task raised {told}; that exception could not be pickled in the worker",
+            what="the exception",
+            where="worker",
+            original=told,
+        )
+    elif stage == _wire.STAGE_RESULT:
+        error = SerializationError(message, what="the result", where="worker", original=told)
+    else:
+        what = "the function" if stage == _wire.STAGE_FUNCTION else "the arguments"
+        error = SerializationError(
+            f"cannot unpickle {what} in the worker: {told}",
+            what=what,
+            where="worker",
+            original=told,
+        )
+    _set_cause(error, RemoteTraceback(text))
+    return Failed(attempt, index, Raised(error, started_at, ended_at), started_at is not None)
+
+
+def _exception(body: Any, told: str) -> BaseException:
+    try:
+        error = _loads(body)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"its pickle gives a {type(error).__qualname__}, not an exception")
+        return error
+    except BaseException as worse:
+        return _unpicklable(worse, "the exception", f"the exception that the task raised ({told})")
+
+
+def _stopped(attempt: int, meta: Any, body: Any) -> Stopped:
+    index, started_at, ended_at, by, text = meta
+    cleanup: BaseException | None = None
+    if text is not None:
+        told = text.rstrip().rpartition("\n")[2]
+        if body is not None and len(body):
+            cleanup = _exception(body, told)
+        else:
+            cleanup = SerializationError(
+                f"the clean-up of the task raised an exception that could not be pickled: {told}",
+                what="the exception",
+                where="worker",
+                original=told,
+            )
+        _set_cause(cleanup, RemoteTraceback(text))
+    started = started_at is not None
+    payload = Halted(cleanup, started_at, ended_at)
+    return Stopped(attempt, index, StoppedBy(by), started, payload)
+
+
+def _set_cause(error: BaseException, cause: BaseException) -> None:
+    BaseException.__setattr__(error, "__cause__", cause)  # not by a __setattr__ of the user's
+
+
+def _loads(body: Any) -> Any:
+    if body is None:
+        raise MemoryError("no memory for the bytes of it")
+    return loads(body)
+
+
+def _unpicklable(error: BaseException, what: str, named: str) -> SerializationError:
+    original = describe(error)
+    failure = SerializationError(
+        f"cannot unpickle {named} in the parent: {original}",
+        what=what,
+        where="parent",
+        original=original,
+    )
+    failure.__cause__ = error
+    return failure

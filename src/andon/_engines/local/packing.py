@@ -1,0 +1,174 @@
+"""Calls into bytes, in the thread that submits them (S28), so that errors are raised there.
+
+Invariants
+ 1. What is sent is what the objects were when they were submitted: later changes are not seen.
+ 2. `frame` pickles nothing but built-in types: it may run under the engine's lock (see the port).
+ 3. A function travels once per worker under its number; equal bytes have one number. The bytes
+    are remembered by object only where they cannot change: a module's function, by reference.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import struct
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from andon import _wire
+from andon._engines.port import Attempt, Call
+from andon._pickling import dumps, explain
+from andon.errors import SerializationError
+
+# Unpickling these runs no user code and cannot fail, so a list of them may travel as one pickle.
+_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_REMEMBERED = 64
+_SMALL = 1 << 16
+_BYTES = struct.Struct("<cQ")  # BINBYTES8 and the length
+
+
+class Function:
+    """A pickled callable."""
+
+    __slots__ = ("__weakref__", "data", "id")
+
+    def __init__(self, ident: int, data: bytes) -> None:
+        self.id = ident
+        self.data = data
+
+
+class Packed:
+    """A pickled call; a span's items stay apart, since an attempt may want only some of them."""
+
+    __slots__ = ("body", "function", "items", "plain", "star")
+
+    def __init__(self, function: Function, body: bytes) -> None:
+        self.function = function
+        self.body = body
+        self.items: list[Any] | None = None
+        self.plain = False
+        self.star = False
+
+    @classmethod
+    def span(cls, function: Function, items: list[Any], plain: bool, star: bool) -> Packed:
+        """`items` hold a pickle each, or, where `plain`, are what they are."""
+        self = cls(function, b"")
+        self.items, self.plain, self.star = items, plain, star
+        return self
+
+
+class Packer:
+    """One pool's; `pack` is safe in any thread."""
+
+    def __init__(self, main_by_reference: Mapping[str, Any] | None = None) -> None:
+        self._main = main_by_reference
+        self._numbers = itertools.count(1)
+        self._lock = threading.RLock()  # a collection in here may run a __del__ that submits
+        self._by_data: WeakValueDictionary[bytes, Function] = WeakValueDictionary()
+        self._by_object: OrderedDict[int, tuple[Any, Function]] = OrderedDict()
+        self._recent: deque[Function] = deque(maxlen=8)  # kept, though no call needs them now
+
+    def pack(self, call: Call) -> Packed:
+        """Raises SerializationError, naming the object that cannot be pickled."""
+        function = self._function(call.fn)
+        if call.items is None:
+            return Packed(function, self._arguments(call))
+        if _all_plain(call.items):
+            return Packed.span(function, list(call.items), True, call.star)
+        items = []
+        for i, item in enumerate(call.items):
+            try:
+                items.append(dumps(item, self._main))
+            except Exception as error:
+                raise self._error(error, "the arguments", [(f"item {i}", item)]) from error
+        return Packed.span(function, items, False, call.star)
+
+    def dumps(self, what: str, obj: Any) -> bytes:
+        """Any other object, under its name."""
+        try:
+            return dumps(obj, self._main)
+        except Exception as error:
+            raise self._error(error, what, [(what, obj)]) from error
+
+    def _arguments(self, call: Call) -> bytes:
+        try:
+            return dumps((call.args, call.kwargs), self._main)
+        except Exception as error:
+            parts = [(f"args[{i}]", arg) for i, arg in enumerate(call.args)]
+            parts += [(f"kwargs[{name!r}]", arg) for name, arg in call.kwargs.items()]
+            raise self._error(error, "the arguments", parts) from error
+
+    def _function(self, fn: Callable[..., Any]) -> Function:
+        known = self._by_object.get(id(fn))
+        if known is not None and known[0] is fn:
+            return known[1]
+        try:
+            data = dumps(fn, self._main)
+        except Exception as error:
+            raise self._error(error, "the function", [("function", fn)]) from error
+        with self._lock:
+            function = self._by_data.get(data)
+            if function is None:
+                function = self._by_data[data] = Function(next(self._numbers), data)
+            if len(data) < _SMALL and function not in self._recent:
+                self._recent.append(function)
+            if isinstance(fn, FunctionType | BuiltinFunctionType | type) and (
+                b"cloudpickle" not in data and len(data) < 1000
+            ):
+                self._by_object[id(fn)] = (fn, function)
+                if len(self._by_object) > _REMEMBERED:
+                    self._by_object.popitem(last=False)
+        return function
+
+    def _error(
+        self, error: BaseException, what: str, parts: list[tuple[str, Any]]
+    ) -> SerializationError:
+        message, named, original = explain(error, what, parts, self._main)
+        return SerializationError(message, what=named, where="parent", original=original)
+
+
+def frame(attempt: Attempt) -> list[bytes]:
+    """The request that starts an attempt, in parts."""
+    packed: Packed = attempt.packed
+    token = attempt.group.token
+    flags = _wire.FATAL if attempt.fatal else 0
+    if packed.items is None:
+        meta: Any = (packed.function.id, token._slot, token._clear, attempt.lo)
+        body = packed.body
+        head = _wire.pack(_wire.CALL, flags, attempt.id, meta, len(body))
+        return [head, body]
+    items = packed.items[attempt.lo : attempt.hi]
+    if packed.plain:
+        parts = [pickle.dumps(items, 5)]
+    else:
+        flags |= _wire.EACH
+        parts = _pickled_list(items)
+    meta = (packed.function.id, token._slot, token._clear, attempt.lo, packed.star)
+    total = sum(map(len, parts))
+    return [_wire.pack(_wire.SPAN, flags, attempt.id, meta, total), *parts]
+
+
+def _pickled_list(items: list[bytes]) -> list[bytes]:
+    """The pickle of a list of bytes; large ones are not copied for it."""
+    if sum(map(len, items)) < _SMALL:
+        return [pickle.dumps(items, 5)]
+    parts = [b"\x80\x05]("]
+    for item in items:
+        parts += (_BYTES.pack(b"\x8e", len(item)), item)
+    parts.append(b"e.")
+    return parts
+
+
+def _all_plain(items: list[Any]) -> bool:
+    plain = _PLAIN
+    for item in items:
+        kind = type(item)
+        if kind in plain:
+            continue
+        if kind is not tuple or not all(type(x) in plain for x in item):
+            return False
+    return True

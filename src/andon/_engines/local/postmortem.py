@@ -1,0 +1,116 @@
+"""What can be said of a worker that is dead (S25): for people who were not there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from andon import _board, _worker
+from andon._core.events import AttemptEnded, Died, Event
+from andon._engines.payloads import Death
+from andon._worker.signals import STACK_SIGNAL
+
+if TYPE_CHECKING:
+    from andon._engines.local.worker_process import WorkerProcess
+
+# Where a worker calls the task: what lies below in a stack is the worker itself.
+_CALLER = f'"{os.path.join(os.path.dirname(_worker.__file__ or ""), "call.py")}"'
+
+_DOING = {
+    _board.IDLE: "while idle",
+    _board.UNPICKLING: "while unpickling the arguments of the task",
+    _board.RUNNING: "while running the task",
+    _board.PICKLING: "while pickling the result of the task",
+    _board.SENDING: "while sending the result of the task",
+    _board.BOOTING: "while starting",
+    _board.INITIALISING: "while running the initializer",
+}
+
+
+def died(worker: WorkerProcess, now: float, ordered: bool, hint: str) -> Event:
+    """The end of the attempt that this dead worker had."""
+    attempt, row = worker.attempt, worker.row
+    assert attempt is not None
+    at = worker.next_index
+    if at >= attempt.hi:
+        return AttemptEnded(attempt.id)  # all its answers had come
+    # The row speaks of the attempt, and of the item that is due, only once that has begun: before
+    # it, nothing of it has run, and it is safe to run elsewhere (S13).
+    begun = worker.begun and row.index == at
+    started_at = row.started_at if begun else None
+    phase = row.phase if begun else _board.IDLE
+    text = tell(worker, phase if begun else None, "" if ordered else hint)
+    payload = Death(
+        pid=worker.pid or 0,
+        exitcode=worker.exitcode,
+        phase=_board.PHASES[phase] if begun else "idle",
+        text=text,
+        started_at=started_at,
+        ended_at=now,
+        stack=stack_text(bytes(worker.stack)),
+    )
+    return Died(attempt.id, ordered, at if begun else None, started_at is not None, payload)
+
+
+def tell(worker: WorkerProcess, phase: int | None, hint: str) -> str:
+    """One sentence; `phase` None: it had not begun."""
+    code = worker.exitcode
+    if code is None:
+        how = "was lost"
+    elif code >= 0:
+        how = f"exited with status {code}"
+    else:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        how = f"was killed by {name}" if -code == signal.SIGKILL else f"died of {name}"
+    if phase is not None:
+        doing = _DOING.get(phase, "between two tasks")
+    else:
+        doing = "before it began the task" if worker.attempt is not None else "while idle"
+    return f"worker {worker.pid or '(not yet started)'} {how} {doing}{hint}"
+
+
+def stack_text(dump: bytes) -> str | None:
+    """A dump of `faulthandler` without the frames below the call of the task."""
+    shown, below = [], False
+    for line in dump.decode("utf-8", "replace").splitlines():
+        if not line.startswith("  File "):
+            below = False  # the next thread begins
+        elif _CALLER in line:
+            below = True
+        if not below:
+            shown.append(line)
+    return "\n".join(shown) or None
+
+
+def oom_kills() -> int:
+    """How many processes of our control group the kernel has killed for memory; 0: unknown."""
+    try:
+        with open("/proc/self/cgroup") as f:
+            path = f.read().partition("0::")[2].partition("\n")[0]
+        with open(f"/sys/fs/cgroup{path}/memory.events") as f:
+            for line in f:
+                name, _, count = line.partition(" ")
+                if name == "oom_kill":
+                    return int(count)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+def oom_hint(exitcode: int | None, before: int) -> str:
+    """What a SIGKILL out of the blue most often means."""
+    if exitcode != -signal.SIGKILL:
+        return ""
+    if oom_kills() > before:
+        return "; the kernel has killed processes of this control group for lack of memory"
+    return "; if you did not send it, the system may have run out of memory (see `dmesg`)"
+
+
+def by_our_kill(exitcode: int | None) -> bool:
+    """Is this how our own kill ends a worker? Asked for its stack before it could answer, it dies
+    of that signal; without a template, nobody can tell (S26)."""
+    return exitcode is None or -exitcode in (signal.SIGKILL, STACK_SIGNAL)

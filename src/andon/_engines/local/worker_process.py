@@ -1,0 +1,199 @@
+"""One worker as the parent sees it: its descriptors, its state, and what it was given.
+
+    BOOTING ──READY──▶ SPARE ──a slot──▶ INITIALISING ──▶ IDLE ⇄ BUSY ──▶ LEAVING ──exit──▶ gone
+                         └────────(no initializer)─────────▶
+
+A spare waits for the slot of one that is being stopped; it runs no initializer and no task before
+that one is dead (S22, S51).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import weakref
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+from andon import _wire
+from andon._board import Board
+from andon._engines.local import descriptors, packing
+from andon._engines.local.channel import Frame, Reader, Writer
+from andon._engines.local.ladder import Ladder
+from andon._engines.local.poller import Timer
+from andon._engines.port import Attempt
+from andon._worker.signals import INTERRUPT_SIGNAL, STACK_SIGNAL
+
+_serials = itertools.count(1)  # of the whole process: pools share templates
+_KNOWN_COUNT, _KNOWN_BYTES = 64, 16 << 20  # then we look which functions nobody needs any more
+_LONGEST_STACK = 1 << 16
+
+
+class State(Enum):
+    """Where a worker stands."""
+
+    BOOTING = "booting"
+    SPARE = "spare"
+    INITIALISING = "initialising"
+    IDLE = "idle"
+    BUSY = "busy"
+    LEAVING = "leaving"
+
+
+class WorkerProcess:
+    """Made before the process is; `close` when it is gone."""
+
+    def __init__(self, board: Board) -> None:
+        self.serial = next(_serials)
+        self.state = State.BOOTING
+        self.slot: Any = None
+        self.pid: int | None = None
+        self.pidfd: int | None = None
+        # What it was given.
+        self.attempt: Attempt | None = None
+        self.next_index = 0  # of the attempt: items below it are answered
+        self.items_done = 0
+        self.ladder: Ladder | None = None
+        self.known: dict[int, weakref.ref[packing.Function]] = {}
+        self._known_bytes = 0
+        # What has come back, not yet taken note of.
+        self.fresh: list[Frame] = []
+        self.last_read = False  # a LAST frame is among them
+        self.held: Frame | None = None  # the last answer of one that leaves: told when it is gone
+        self.final = False  # there is no other answer to come from it
+        self.stack = bytearray()
+        # Its end.
+        self.doomed = False  # interrupted, or worse: will not be used again
+        self.expected = False  # its death is no surprise
+        self.killed = False  # by us, to stop its attempt
+        self.dead_at: float | None = None
+        self.exitcode: int | None = None
+        self.exited = False  # the template says so: it and its tree are gone
+        self.timer: Timer | None = None  # the ladder's next step, or the bound of its leaving
+        self.bound: Timer | None = None  # of its death
+
+        fds: list[int] = []
+        self.row_number = board.allot_row()
+        try:
+            for _ in range(4):
+                fds += descriptors.pipe()
+        except OSError:
+            descriptors.close(*fds)
+            board.free_row(self.row_number)
+            raise
+        self.row = board.row(self.row_number)
+        read, write, self.lifeline = fds[0], fds[3], fds[5]
+        self.writer = Writer(fds[1], read)
+        self.reader = Reader(fds[2])
+        self.stack_fd = fds[6]
+        os.set_blocking(self.stack_fd, False)
+        self.theirs = [read, write, fds[4], fds[7]]  # requests, answers, lifeline, stack
+        self.only_theirs = [write, fds[4], fds[7]]
+
+    # Sending -------------------------------------------------------------------------------------
+
+    def send(self, kind: int, meta: Any = (), body: bytes = b"") -> bool:
+        """A request; False where some of it waits for room."""
+        head = _wire.pack(kind, 0, 0, meta, len(body))
+        return self.writer.write([head, body] if body else [head])
+
+    def give(self, attempt: Attempt) -> bool:
+        """Its next attempt; False where some of it waits for room."""
+        parts: list[bytes] = []
+        function: packing.Function = attempt.packed.function
+        if function.id not in self.known:
+            if len(self.known) > _KNOWN_COUNT or self._known_bytes > _KNOWN_BYTES:
+                parts += self._forget()
+            self.known[function.id] = weakref.ref(function)
+            self._known_bytes += len(function.data)
+            head = _wire.pack(_wire.FUNC, 0, 0, (function.id,), len(function.data))
+            parts += (head, function.data)
+        parts += packing.frame(attempt)
+        self.attempt = attempt
+        self.next_index = attempt.lo
+        self.state = State.BUSY
+        self.last_read = False
+        return self.writer.write(parts)
+
+    def _forget(self) -> list[bytes]:
+        gone = [ident for ident, ref in self.known.items() if ref() is None]
+        for ident in gone:
+            del self.known[ident]
+        alive = [function for ref in self.known.values() if (function := ref()) is not None]
+        self._known_bytes = sum(len(function.data) for function in alive)
+        return [_wire.pack(_wire.FORGET, 0, 0, (ident,)) for ident in gone]
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def note(self, frames: list[Frame]) -> None:
+        """What was read, for later."""
+        self.fresh += frames
+        if not self.last_read:
+            self.last_read = any(frame[1] & _wire.LAST for frame in frames)
+
+    def read_stack(self) -> bool:
+        """Collect the dump; True where some has come."""
+        before = len(self.stack)
+        with suppress(OSError):
+            while len(self.stack) < _LONGEST_STACK and (data := os.read(self.stack_fd, 8192)):
+                self.stack += data
+        return len(self.stack) > before
+
+    @property
+    def begun(self) -> bool:
+        """Does its row speak of the attempt that it was given?"""
+        return self.attempt is not None and self.row.attempt == self.attempt.id
+
+    @property
+    def used_token(self) -> bool:
+        """Has the running task used its token (S15)? One that has not begun has not."""
+        return self.begun and self.row.used
+
+    @property
+    def shield_until(self) -> float | None:
+        """Until when the running task is shielded (S18)."""
+        ns = self.row.shield_until_ns if self.begun else 0
+        return ns / 1e9 if ns else None
+
+    # Signals -------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Step 2."""
+        self._signal(INTERRUPT_SIGNAL)
+
+    def ask_for_stack(self) -> None:
+        """Have it dump its stacks from C."""
+        self._signal(STACK_SIGNAL)
+
+    def kill(self) -> bool:
+        """Step 3. The template kills its process group before it reaps it. False: no hold of it."""
+        return self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> bool:
+        if self.pidfd is None:
+            return False
+        with suppress(OSError):
+            signal.pidfd_send_signal(self.pidfd, number)
+        return True
+
+    # The end -------------------------------------------------------------------------------------
+
+    def cancel_timers(self) -> None:
+        """No step of the ladder is to come."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def close(self) -> None:
+        """Give up the descriptors. The lifeline's end kills whatever is there still."""
+        self.cancel_timers()
+        if self.bound is not None:
+            self.bound.cancel()
+        self.writer.close()
+        descriptors.close(
+            self.reader.fd, self.lifeline, self.stack_fd, self.pidfd, *self.only_theirs
+        )
+        self.pidfd = None
+        self.only_theirs = []

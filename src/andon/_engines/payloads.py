@@ -1,0 +1,57 @@
+"""What travels upward beside an event: the machine passes it through, the runtime reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from andon._core.events import Event
+
+
+@dataclass(slots=True)
+class Returned:
+    """Items returned: their values, in order; the times of the first start and the last end."""
+
+    values: list[Any]
+    started_at: float
+    ended_at: float
+
+
+@dataclass(slots=True)
+class Raised:
+    """An item failed: its error with the remote traceback as its `__cause__`."""
+
+    error: BaseException
+    started_at: float | None
+    ended_at: float
+
+
+@dataclass(slots=True)
+class Halted:
+    """An item was stopped. `stack`: the dump of a killed worker."""
+
+    cleanup_error: BaseException | None
+    started_at: float | None
+    ended_at: float
+    stack: str | None = None
+
+
+@dataclass(slots=True)
+class Death:
+    """A worker died. `exitcode` as in `subprocess`: negative for a signal; None: unknown."""
+
+    pid: int
+    exitcode: int | None
+    phase: str
+    text: str
+    started_at: float | None
+    ended_at: float
+    stack: str | None = None
+
+
+@dataclass(slots=True)
+class Rang(Event):
+    """Some stop word was pulled on a board that we hear: the runtime looks at its words.
+
+    Posted before any event that such a pull may have caused.
+    """

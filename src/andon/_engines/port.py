@@ -1,0 +1,134 @@
+"""The port: what an engine is. Six methods downwards, events upwards.
+
+Threads: `open`, `submit`, `stop`, `look` are called with the runtime's lock held and never block.
+`pump` is called by one thread at a time, without the lock; it waits, then hands what happened to
+`post`. User code (unpickling) runs only inside `pump`, never under the lock. `close` is called
+once, without the lock, when no other thread pumps; it is bounded by `within` and runs its own pump.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from andon.token import Token
+
+
+@dataclass(slots=True, eq=False)
+class GroupRef:
+    """A group as an engine sees it: a number and the word that stops it."""
+
+    id: int
+    token: Token
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One try of a task: items `lo` to `hi` of a packed call (`hi - lo` is 1 for a single task).
+
+    `fatal`: the first failure decides and will not be retried, so the worker may pull the cord
+    itself (S11). `packed` is what the engine's own `pack` made of the call, in the submitting
+    thread (S28).
+    """
+
+    id: int
+    group: GroupRef
+    packed: Any
+    lo: int
+    hi: int
+    fatal: bool
+
+
+@dataclass(slots=True)
+class Call:
+    """What the user asked for: `fn(*args, **kwargs)`, or, as a span, `fn(item)` for each item
+    (`fn(*item)` where `star`)."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    items: list[Any] | None = None
+    star: bool = False
+
+
+@dataclass(slots=True)
+class Config:
+    """How a pool was asked to be."""
+
+    workers: int
+    start_method: str = "forkserver"
+    initializer: Callable[..., Any] | None = None
+    initargs: tuple[Any, ...] = ()
+    max_tasks_per_worker: int | None = None
+    reuse_interrupted: bool = False
+    prestart: bool = False
+    lock: Any = field(default_factory=threading.RLock)
+
+
+@dataclass(slots=True)
+class Capabilities:
+    """What an engine can do (S49), and three things that it lends to the runtime.
+
+    `slots`: attempts that may be with the engine at once. `token_latency`: seconds until a stop
+    word is seen by every worker, as declared. `pack(call)` is run in the submitting thread;
+    `forget(packed)` when the call is over. `wake()` ends a running `pump` early, from any thread.
+    """
+
+    slots: int
+    can_kill: bool
+    can_interrupt: bool
+    token_latency: float
+    pack: Callable[[Call], Any]
+    wake: Callable[[], None]
+
+
+@dataclass(slots=True)
+class Row:
+    """One worker, as the board shows it."""
+
+    row: int
+    pid: int | None
+    attempt: int | None
+    index: int
+    phase: str
+    started_at: float | None
+    used_token: bool
+    shield_until: float | None
+    stopping: bool = False
+    cord_message: str = ""
+
+
+class Engine(Protocol):
+    """Stands behind every pool. One contract suite runs against all of them."""
+
+    def open(self, post: Callable[[list[Any]], None], config: Config) -> Capabilities:
+        """Make ready; start nothing that a later error would leave behind."""
+
+    def submit(self, attempt: Attempt) -> None:
+        """Take an attempt; start it as soon as a worker is free, in order of submission."""
+
+    def stop(
+        self,
+        group: int | None,
+        attempt: int | None,
+        grace: float,
+        kill_after: float,
+        *,
+        soon: bool = False,
+    ) -> list[int]:
+        """Run the ladder (S15) over all attempts of a group, or over one. Idempotent; a second
+        call can only harden (S9). The group's stop word is already set, unless `soon`: then
+        running attempts go on, and only what has not begun is stopped. Returns the attempts that
+        had not been given to a worker: they are over, and no event tells of them."""
+
+    def look(self) -> list[Row]:
+        """What the workers are doing now."""
+
+    def pump(self, timeout: float | None) -> None:
+        """Wait up to `timeout` seconds (None: until something happens), then post."""
+
+    def close(self, within: float) -> Sequence[int]:
+        """Stop all workers; return the pids of those that could not be reaped in time (S21)."""

@@ -1,0 +1,82 @@
+"""The gate: when an asynchronous exception may be raised into the main thread, and when not.
+
+Two signal handlers consult it: the stop ladder's interrupt in a worker (S17), and Ctrl-C in the
+parent (S32). Both run between two bytecodes of the main thread, wherever it is.
+
+Invariants:
+ 1. `depth` > 0: library code runs on the main thread; nothing may be raised into it. A handler
+    that has something to raise leaves it in `deferred` instead.
+ 2. `user`: user code of a task runs (set and cleared by the worker's careful call).
+ 3. `deferred` is called, and forgotten, when `depth` falls to 0: a clean point, where nothing of
+    the library's is half done. It looks again whether there is still something to raise.
+ 4. Other threads pass through: handlers run on the main thread only.
+
+Counting is safe against the handlers, since they leave `depth` as they find it, and CPython runs
+none between the read and the write of `depth += 1` (it does so at calls, returns and jumps back).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from _thread import get_ident
+from collections.abc import Callable
+from types import TracebackType
+
+
+class Gate:
+    """`with gate:` around library code that must not be left half-way."""
+
+    __slots__ = ("_main", "deferred", "depth", "user")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.user = False
+        self.deferred: Callable[[], None] | None = None
+        self._main = threading.main_thread().ident
+
+    def __enter__(self) -> None:
+        if get_ident() == self._main:
+            self.depth += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if get_ident() == self._main:
+            self.depth -= 1
+            if self.depth == 0 and self.deferred is not None:
+                self.run_deferred()
+
+    def run_deferred(self) -> None:
+        """Raise what was held back, if there is still cause to."""
+        deferred, self.deferred = self.deferred, None
+        if deferred is not None:
+            deferred()
+
+    def on_main(self) -> bool:
+        """Whether the caller is the main thread."""
+        return get_ident() == self._main
+
+    def reset(self) -> None:
+        """In a new worker: whatever the code that forked it was in, it is not in it any more."""
+        self.depth = 0
+        self.user = False
+        self.deferred = None
+        self._main = get_ident()
+
+    def after_fork(self) -> None:
+        """In a forked child, whose only thread is the main one now, the one that forked.
+
+        If it was the main one before, it goes on inside the same `with` blocks.
+        """
+        if get_ident() != self._main:
+            self.reset()
+
+
+gate = Gate()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=gate.after_fork)

@@ -1,0 +1,45 @@
+"""The thread that runs done callbacks, so that none of them can hold up the driver (S47)."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+
+class CallbackThread:
+    """Runs what it is given, in order. The thread starts with the first callback."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def put(self, run: Callable[[], None]) -> bool:
+        """Hand one over; False once closed, and then the caller runs it."""
+        with self._lock:
+            if self._closed:
+                return False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
+                self._thread.start()
+            self._queue.put(run)
+        return True
+
+    def close(self, within: float) -> None:
+        """Run what is left, then end the thread; waits up to `within` seconds for it."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+            if thread is None:
+                return
+            self._queue.put(None)
+        if thread is not threading.current_thread():  # a callback may close the pool
+            thread.join(within)
+
+    def _loop(self) -> None:
+        while (run := self._queue.get()) is not None:
+            run()
+            del run

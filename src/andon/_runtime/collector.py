@@ -1,0 +1,85 @@
+"""The results of a call whose items are all known at its start: `map_async` and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from andon._engines.port import Call
+from andon._runtime.endings import raise_first
+from andon._runtime.groups import Group
+from andon._runtime.tasks import Task
+from andon._runtime.wakeup import Wakeup
+from andon.outcome import Outcome, TaskState
+
+
+class Collector:
+    """Submits all items at once in spans of `chunksize`; `on_done` runs once, when all is over.
+
+    The group is the call's own: it is over exactly when the call is.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        fn: Callable[..., Any],
+        items: Sequence[Any],
+        *,
+        star: bool,
+        chunksize: int,
+        timeout: float | None,
+        on_done: Callable[[], None],
+    ) -> None:
+        self.group = group
+        self._values: list[Any] = [None] * len(items)
+        self._on_done = on_done
+        self._told = False
+        self._wakeup = Wakeup()
+        group.on_stopping.append(self._look)
+        runtime = group.runtime
+        for lo in range(0, len(items), chunksize):
+            if group.reason is not None:
+                break  # the first failure came before the last span was sent
+            chunk = list(items[lo : lo + chunksize])
+            runtime.submit(
+                group,
+                Call(fn, items=chunk, star=star),
+                lambda task: self,
+                size=len(chunk),
+                timeout=timeout,
+            )
+        runtime.leave_body(group)
+
+    @property
+    def done(self) -> bool:
+        """Is the call over?"""
+        return self.group.closed or self.group.runtime.crashed is not None
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block up to `timeout` seconds for the end."""
+        return self._wakeup.wait(lambda: self.done, timeout)
+
+    def result(self) -> list[Any]:
+        """The values, in order, or the first failure; only once done."""
+        self.group.runtime.check_crash()
+        raise_first(self.group, None, None)
+        return self._values
+
+    def take(self, task: Task, outcome: Outcome) -> None:
+        """A sink's method."""
+        failed = outcome.state is not TaskState.SUCCEEDED
+        self._values[outcome.index] = outcome.error if failed else outcome.value
+
+    def over(self, task: Task) -> None:
+        """A sink's method."""
+
+    def broken(self, error: BaseException) -> None:
+        """A sink's method."""
+        self._look()
+
+    def _look(self) -> None:
+        if self.done and not self._told:
+            self._told = True
+            self._wakeup.notify()
+            if not self.group.runtime.callbacks.put(self._on_done):
+                self._on_done()

@@ -1,0 +1,59 @@
+"""The driver: the one thread of a pool. It can be stopped and started again, for forks."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from andon._runtime.runtime import Runtime
+
+
+class Driver:
+    """Runs `runtime.turn()` until told to stop.
+
+    `pause` and `resume` exist for the `fork` start method: a process must not fork while threads
+    of ours run in it, since the child would inherit the locks that they hold.
+    """
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self._runtime = runtime
+        self._name = name
+        self._leave = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._leave = False
+        self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
+        self._thread.start()
+
+    def is_current(self) -> bool:
+        """Is the calling thread the driver?"""
+        return threading.current_thread() is self._thread
+
+    def stop(self) -> None:
+        """End the thread and wait for it; the engine's `pump` returns as soon as it is woken."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._leave = True
+        self._runtime.wake()
+        if thread is not threading.current_thread():
+            thread.join()
+        self._thread = None
+
+    def pause(self) -> bool:
+        """Stop for a fork; False where there is nothing to pause."""
+        if self._thread is None or self.is_current():
+            return False
+        self.stop()
+        return True
+
+    def _loop(self) -> None:
+        runtime = self._runtime
+        try:
+            while not self._leave and runtime.crashed is None:
+                runtime.turn()
+        except BaseException as error:  # whatever it is, nobody may be left waiting for us
+            runtime.crash(error)

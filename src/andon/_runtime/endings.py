@@ -1,0 +1,81 @@
+"""What a group's end raises: the one place that turns verdicts into errors (S30–S33, S43, S44)."""
+
+from __future__ import annotations
+
+from andon._pickling import describe
+from andon._runtime.groups import Group, add_up, attach
+from andon._runtime.tasks import note
+from andon.errors import GroupTimeoutError, PoolShutdownError, TaskCancelledError
+from andon.outcome import ReasonKind
+
+
+def errors_of(group: Group, body: BaseException | None) -> list[BaseException]:
+    """All that the group has to raise, in the order of decision; the body's error first if it was
+    the cause. An error that is both a task's and the body's counts once (S31)."""
+    errors: list[BaseException] = []
+    if group.broken is not None:
+        errors.append(group.broken)
+    if group.policy.raises:
+        errors += [o.error for o in group.failures if o.error is not None]
+    reason = group.reason
+    if reason is not None and reason.kind is ReasonKind.DEADLINE:
+        stats = group.stats
+        errors.insert(
+            0,
+            GroupTimeoutError(
+                f"the group's deadline passed with {stats.cancelled} of {stats.submitted} tasks "
+                "unfinished",
+                unfinished=stats.cancelled,
+            ),
+        )
+    if reason is not None and reason.kind is ReasonKind.SHUTDOWN:
+        errors.append(PoolShutdownError(f"the group's pool ended under it: {reason.message}"))
+    if body is not None and not any(body is e for e in errors):
+        first = reason is None or reason.kind is ReasonKind.BODY
+        errors.insert(0 if first else len(errors), body)
+    return errors
+
+
+def raise_group(group: Group, body: BaseException | None, owner: object) -> None:
+    """Raise an `ExceptionGroup` of all errors, even of one (S43); nothing where there is none."""
+    errors = errors_of(group, body)
+    if not errors:
+        return
+    title = f"{group.reason}; {add_up(group)}" if group.reason is not None else add_up(group)
+    error = BaseExceptionGroup(title, errors)
+    attach(error, owner)
+    try:
+        raise error from None
+    finally:
+        del errors, error, body
+
+
+def raise_first(group: Group, body: BaseException | None, owner: object) -> None:
+    """Raise the first error bare, so that `except ValueError` works (S44)."""
+    errors = errors_of(group, body)
+    if not errors:
+        if group.reason is None:
+            return
+        errors = [
+            TaskCancelledError(
+                f"the call was stopped ({group.reason}); {add_up(group)}", reason=group.reason
+            )
+        ]
+    first = errors[0]
+    if first is not body:
+        note(first, add_up(group))
+    for other in errors[1:]:
+        note(first, f"also failed: {describe(other)}")
+    attach(first, owner)
+    try:
+        raise first
+    finally:
+        del errors, first, body
+
+
+def note_failures(error: BaseException, group: Group) -> None:
+    """A KeyboardInterrupt or SystemExit leaves bare, with the failures as notes (S31, S32)."""
+    for outcome in group.failures:
+        if outcome.error is not None:
+            note(error, f"task {outcome.index} failed: {describe(outcome.error)}")
+    attach(error, group)

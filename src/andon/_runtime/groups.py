@@ -1,0 +1,110 @@
+"""A group as the runtime knows it: its token, its outcomes, and who waits for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from andon._cancelled import cancelled
+from andon._engines.port import GroupRef
+from andon._runtime.wakeup import Wakeup
+from andon.errors import GroupClosedError
+from andon.outcome import Outcome, Reason, TaskState, Verdict
+from andon.policy import Policy, Stats
+from andon.token import Token
+
+if TYPE_CHECKING:
+    from andon._runtime.runtime import Runtime
+
+
+class Group:
+    """One group on a runtime. Fields are written under the runtime's lock or at delivery.
+
+    `reason` is set at the decision, under the lock; `closed` at delivery, after every outcome of
+    the group was delivered. `failures` are the failed outcomes in the order of their decision.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        ident: int,
+        policy: Policy,
+        stats: Stats,
+        token: Token,
+        *,
+        keep_outcomes: bool,
+    ) -> None:
+        self.runtime = runtime
+        self.id = ident
+        self.policy = policy
+        self.stats = stats
+        self.token = token
+        self.ref = GroupRef(ident, token)
+        self.links: list[tuple[Token, bool]] = []  # (token, is it our parent's)
+        self.parent: Token | None = None
+        self.next_index = 0
+        self.body_left = False
+        self.keep_outcomes = keep_outcomes
+        self.kept: list[Outcome | None] = []
+        self.failures: list[Outcome] = []
+        self.reason: Reason | None = None
+        self.verdict: Verdict | None = None
+        self.broken: BaseException | None = None  # why the whole pool gave up, if it did
+        self.closed = False
+        self.in_main = False  # opened in the main thread: Ctrl-C stops it
+        self.changed = Wakeup()  # at the decision and at the end
+        self.on_stopping: list[Callable[[], None]] = []
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """The outcomes there are, in order of submission."""
+        return tuple(o for o in self.kept if o is not None)
+
+    def record(self, outcome: Outcome) -> None:
+        """Note an outcome, at delivery."""
+        if self.keep_outcomes:
+            self.kept[outcome.index] = outcome
+        if outcome.state is TaskState.FAILED:
+            self.failures.append(outcome)
+
+    def owns_failure(self, error: BaseException) -> bool:
+        """Is this very object the error of one of our tasks? (S31)"""
+        return any(o.error is error for o in self.failures)
+
+    def check(self) -> None:
+        """A checkpoint of the body: raises `Cancelled` once the group is stopping (S14)."""
+        if self.closed:
+            raise GroupClosedError(
+                f"the group is over ({self.verdict}); open a new one for more work"
+            )
+        if self.reason is not None:
+            self.raise_cancelled()
+
+    def raise_cancelled(self) -> NoReturn:
+        """Raise the group's own `Cancelled`."""
+        raise cancelled(str(self.reason), self.token)
+
+    def wait_closed(self) -> None:
+        """Block until the group is over. Bounded by its ladder (S21)."""
+        self.changed.wait(lambda: self.closed or self.runtime.crashed is not None)
+        self.runtime.check_crash()
+
+
+def add_up(group: Group) -> str:
+    """'3 done, 1 failed, 2 stopped, 4 never started', for notes and summaries."""
+    never = sum(1 for o in group.kept if o is not None and o.started is False)
+    stats = group.stats
+    parts = [f"{stats.succeeded} done", f"{stats.failed} failed"]
+    if group.keep_outcomes:
+        parts += [f"{stats.cancelled - never} stopped", f"{never} never started"]
+    else:
+        parts += [f"{stats.cancelled} cancelled"]
+    return ", ".join(parts)
+
+
+def attach(error: BaseException, group: Any) -> None:
+    """Let a raised error lead to the finished results (S45)."""
+    try:
+        error.andon_group = group  # type: ignore[attr-defined]
+    except BaseException:  # one with __slots__ or a __setattr__ of its own goes without
+        return

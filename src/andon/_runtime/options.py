@@ -1,0 +1,201 @@
+"""Arguments of the facades: checked in one place, before any process starts."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from andon._engines.port import Config, Engine
+from andon._runtime import registry
+from andon._runtime.runtime import Runtime
+from andon.policy import Policy, fail_fast
+
+GRACE = 5.0
+KILL_AFTER = 2.0
+_METHODS = ("fork", "forkserver", "spawn")
+
+
+def positive_int(name: str, value: Any, *, none: bool = True) -> int | None:
+    """`value` if it is a whole number of at least 1."""
+    if value is None and none:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    number = value.__index__()
+    if number < 1:
+        hint = " (leave it out for one worker per usable CPU)" if name == "workers" else ""
+        raise ValueError(f"{name} must be at least 1, not {value!r}{hint}")
+    return int(number)
+
+
+def seconds(name: str, value: Any, *, none: bool = True, zero: bool = True) -> float | None:
+    """`value` as seconds: a finite number that is not negative."""
+    if value is None and none:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if math.isnan(value) or math.isinf(value) or value < 0 or (value == 0 and not zero):
+        least = "at least 0" if zero else "more than 0"
+        none_hint = "; leave it out for none" if none else ""
+        raise ValueError(f"{name} must be {least} seconds and finite, not {value!r}{none_hint}")
+    return float(value)
+
+
+def check_callable(fn: Any, what: str = "the task") -> None:
+    """Refuse what cannot be a task, where it is submitted."""
+    if not callable(fn):
+        raise TypeError(f"{what} must be a function or another callable, not {fn!r}")
+    if type(fn) is type(len) or isinstance(fn, type):
+        return
+    inner = fn
+    while isinstance(inner, partial):
+        inner = inner.func
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+        raise TypeError(
+            f"{what} {name_of(fn)} is a coroutine function; a worker process runs plain functions: "
+            "wrap it in one that calls asyncio.run()"
+        )
+    if inspect.isgeneratorfunction(inner):
+        raise TypeError(
+            f"{what} {name_of(fn)} is a generator function, and a generator cannot travel between "
+            "processes: return a list instead"
+        )
+
+
+def name_of(fn: Any) -> str:
+    """How to call a function in a message."""
+    return getattr(fn, "__qualname__", None) or repr(fn)
+
+
+def cpu_count() -> int:
+    """The CPUs that this process may use: affinity and the container's limit respected."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        count = os.cpu_count() or 1
+    quota = _cgroup_cpus()
+    if quota is not None:
+        count = min(count, max(1, math.ceil(quota)))
+    return max(1, count)
+
+
+def _cgroup_cpus() -> float | None:
+    # cgroup v2: "<quota|max> <period>"; v1: two files, quota -1 for none. In microseconds.
+    for quota_file, period_file in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            with open(quota_file, encoding="ascii") as f:
+                words = f.read().split()
+            if period_file is not None:
+                with open(period_file, encoding="ascii") as f:
+                    words += f.read().split()
+            if words[0] in ("max", "-1"):
+                return None
+            return int(words[0]) / int(words[1])
+        except (OSError, ValueError, IndexError):
+            continue
+    return None
+
+
+def start_method(method: Any, context: Any, *, drop_in: bool) -> str:
+    """Which start method to use; `multiprocessing`'s own settings are honoured."""
+    if method is not None and context is not None:
+        raise ValueError("give start_method or mp_context, not both")
+    if context is not None:
+        if isinstance(context, str):
+            method = context
+        elif hasattr(context, "get_start_method"):
+            method = context.get_start_method()
+        else:
+            raise TypeError(
+                f"mp_context must come from multiprocessing.get_context(), not {context!r}"
+            )
+    available = [m for m in _METHODS if m == "spawn" or hasattr(os, "fork")]
+    if method is None:
+        mp = sys.modules.get("multiprocessing")
+        if drop_in and mp is None:
+            import multiprocessing as mp  # heavy, and only the drop-ins need it
+        if mp is not None:
+            method = mp.get_start_method(allow_none=True)
+            if method is None and drop_in:
+                method = mp.get_all_start_methods()[0]
+        if method is None:
+            method = "forkserver" if "forkserver" in available else "spawn"
+    if method not in available:
+        raise ValueError(
+            f"start_method must be one of {', '.join(map(repr, available))}, not {method!r}"
+        )
+    return str(method)
+
+
+def make_policy(policy: Any) -> Policy:
+    """A policy for one group: an object, or a function that makes one."""
+    if policy is None:
+        return fail_fast()
+    if not hasattr(policy, "on_outcome") and callable(policy):
+        policy = policy()
+    if not hasattr(policy, "on_outcome"):
+        raise TypeError(
+            f"policy must be made by andon.fail_fast(), andon.collect_all() or the like, "
+            f"not {policy!r}"
+        )
+    return policy  # type: ignore[no-any-return]
+
+
+def open_runtime(
+    *,
+    workers: Any = None,
+    start_method_: Any = None,
+    mp_context: Any = None,
+    initializer: Callable[..., Any] | None = None,
+    initargs: Any = (),
+    max_tasks_per_worker: Any = None,
+    reuse_interrupted: bool = False,
+    engine: Any = None,
+    drop_in: bool = False,
+    prestart: bool = False,
+    most: int | None = None,
+    name: str = "andon",
+) -> Runtime:
+    """Check everything, then open a pool's runtime. `most`: no more workers than this."""
+    count = positive_int("workers", workers) or cpu_count()
+    if most is not None:
+        count = max(1, min(count, most))
+    limit = positive_int("max_tasks_per_worker", max_tasks_per_worker)
+    if initializer is not None:
+        check_callable(initializer, "initializer")
+    try:
+        arguments = tuple(initargs)
+    except TypeError:
+        raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r}") from None
+    if initializer is None and arguments:
+        raise ValueError("initargs were given without an initializer")
+    method = start_method(start_method_, mp_context, drop_in=drop_in)
+    config = Config(count, method, initializer, arguments, limit, bool(reuse_interrupted), prestart)
+    return Runtime(_make_engine(engine), config, name)
+
+
+def _make_engine(engine: Any) -> Engine:
+    if engine is None or engine == "local":
+        from andon._engines.local import template
+        from andon._engines.local.engine import LocalEngine  # loads much
+
+        if registry.pause_drivers not in template.before_fork_hooks:
+            template.before_fork_hooks.append(registry.pause_drivers)
+            template.after_fork_hooks.append(registry.resume_drivers)
+        return LocalEngine()
+    if engine == "inline":
+        from andon._engines.inline import InlineEngine
+
+        return InlineEngine()
+    if isinstance(engine, str):
+        raise ValueError(f"engine must be 'local' or 'inline', not {engine!r}")
+    checked: Engine = engine
+    return checked

@@ -1,0 +1,83 @@
+"""The open pools of this process: what forks, exits and Ctrl-C must reach."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from andon.outcome import ReasonKind
+
+if TYPE_CHECKING:
+    from andon._runtime.runtime import Runtime
+
+_AT_EXIT = 2.0  # seconds for the workers of pools that nobody closed
+
+_open: dict[int, Runtime] = {}
+_lock = threading.RLock()
+_paused: list[Runtime] = []
+
+
+def runtimes() -> list[Runtime]:
+    """The open ones."""
+    return list(_open.values())
+
+
+def add(runtime: Runtime) -> None:
+    """A pool opened."""
+    _open[id(runtime)] = runtime
+
+
+def remove(runtime: Runtime) -> None:
+    """A pool closed."""
+    _open.pop(id(runtime), None)
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """One pool opens at a time, so that no fork sees another one half open."""
+    with _lock:
+        yield
+
+
+def pause_drivers() -> None:
+    """Before a fork of ours: no thread of ours runs in the child's memory."""
+    for runtime in runtimes():
+        if runtime._driver.pause():
+            _paused.append(runtime)
+
+
+def resume_drivers() -> None:
+    """After it, in the parent."""
+    while _paused:
+        _paused.pop()._driver.start()
+
+
+def shut_down(runtime: Runtime) -> None:
+    """Kill what is left of a pool that nobody closed."""
+    if runtime.foreign or runtime.closing:
+        return
+    runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
+    runtime.close(_AT_EXIT)
+
+
+def _at_exit() -> None:
+    for runtime in runtimes():
+        shut_down(runtime)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    for runtime in runtimes():
+        runtime.foreign = True
+    _open.clear()
+    _paused.clear()
+    _lock = threading.RLock()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,477 @@
+"""The runtime: one pool's machine, engine and driver, and the one lock around them.
+
+    submitting thread ──pack──▶ lock ─ Submitted ─▶ machine ─ Send ─▶ engine ─▶ a worker's pipe
+    driver thread  pump ──▶ frames, deaths, bells ─▶ lock ─ events ─▶ machine ─ actions ─▶ engine
+                                                                          └─ notices ─▶ (no lock)
+                                                                             futures, streams
+
+Whoever has an event takes the lock, lets the machine decide, performs the actions on the engine,
+releases the lock, and then delivers the notices, in order and one thread at a time. So a task is
+sent by the thread that submits it, without a hop; and no user code ever runs under the lock.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from andon._core import actions as ac
+from andon._core import events as ev
+from andon._core.machine import Machine
+from andon._engines.payloads import Rang
+from andon._engines.port import Attempt, Call, Capabilities, Config, Engine
+from andon._gate import gate
+from andon._pickling import describe
+from andon._runtime import registry
+from andon._runtime.callbacks import CallbackThread
+from andon._runtime.driver import Driver
+from andon._runtime.groups import Group
+from andon._runtime.tasks import Sink, Task, outcomes_of
+from andon._runtime.wakeup import Wakeup
+from andon.errors import (
+    CleanupError,
+    InternalError,
+    PoolClosedError,
+    WrongProcessError,
+)
+from andon.outcome import Reason, ReasonKind
+from andon.policy import Policy
+from andon.token import Token
+
+_KINDS = tuple(ReasonKind)
+_HARDEST = 0.0
+
+
+class Runtime:
+    """One pool at work. Every method is safe from any thread, and none but the `wait…` and
+    `close` ones blocks for longer than the lock is held."""
+
+    def __init__(self, engine: Engine, config: Config, name: str) -> None:
+        self.name = name
+        self.config = config
+        self.crashed: InternalError | None = None
+        self.foreign = False  # we are in a forked child: nothing here is ours (S38)
+        self.closing = False
+        self.callbacks = CallbackThread(f"{name}-callbacks")
+        self._lock = config.lock
+        self._machine = Machine()
+        self._engine = engine
+        self._groups: dict[int, Group] = {}
+        self._tasks: dict[int, Task] = {}
+        self._by_attempt: dict[int, Task] = {}
+        self.idle = Wakeup()  # told whenever no task is left
+        self._ids = 0
+        self._notices: deque[Callable[[], None]] = deque()
+        self._delivery = threading.Lock()
+        self._sleeps_until = -math.inf  # of the driver: -inf while it is awake
+        self._interrupts = 0
+        with registry.opening(), self._lock:
+            self._caps: Capabilities = engine.open(self._post, config)
+            self._machine.handle(ev.SlotsChanged(self._caps.slots), time.monotonic())
+            self._driver = Driver(self, f"{name}-driver")
+            registry.add(self)
+            self._driver.start()
+
+    # What facades call ---------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine declares."""
+        return self._caps
+
+    def open_group(
+        self,
+        policy: Policy,
+        *,
+        deadline: float | None,
+        grace: float,
+        kill_after: float,
+        links: tuple[Token, ...] = (),
+        parent: Token | None = None,
+        keep_outcomes: bool = True,
+    ) -> Group:
+        """Open a group; `deadline` is absolute. A set link stops it at once."""
+        self._check_usable()
+        token = Token()
+        with gate, self._lock:
+            self._ids += 1
+            ident = self._ids
+            self._take(ev.GroupOpened(ident, policy, deadline, grace, kill_after))
+            record = self._machine.group(ident)
+            assert record is not None
+            group = Group(self, ident, policy, record.stats, token, keep_outcomes=keep_outcomes)
+            group.parent = parent
+            group.links = [(t, False) for t in links]
+            if parent is not None:
+                group.links.append((parent, True))
+            self._groups[ident] = group
+            token._on_cancel = lambda message: self.stop(group, ReasonKind.CANCEL, message)
+            self._check_links(group)
+        self._deliver()
+        return group
+
+    def submit(
+        self,
+        group: Group,
+        call: Call,
+        sink: Callable[[Task], Sink],
+        *,
+        size: int = 1,
+        timeout: float | None = None,
+    ) -> Task:
+        """Pickle in this thread (S28), then hand the task over; never waits for a worker."""
+        group.check()
+        self._check_usable()
+        packed = self._caps.pack(call)
+        with gate:
+            with self._lock:
+                self._check_usable()
+                group.check()  # a stop may have come while we pickled (S14)
+                self._ids += 1
+                index = group.next_index
+                group.next_index += size
+                if group.keep_outcomes:
+                    group.kept.extend([None] * size)
+                task = Task(self._ids, group, index, size, call, packed, timeout)
+                task.sink = sink(task)
+                self._tasks[task.id] = task
+                self._take(ev.Submitted(group.id, task.id, index, size, timeout))
+            self._deliver()
+        return task
+
+    def cancel_task(self, task: Task) -> None:
+        """Stop one task (S35)."""
+        if self.foreign:
+            self._check_usable()
+        with gate:
+            with self._lock:
+                self._take(ev.TaskCancelAsked(task.id))
+            self._deliver()
+
+    def stop(
+        self,
+        group: Group,
+        kind: ReasonKind,
+        message: str,
+        *,
+        source: int | None = None,
+        soon: bool = False,
+        grace: float | None = None,
+        kill_after: float | None = None,
+    ) -> None:
+        """Stop a group; idempotent, and only ever hardens."""
+        with gate:
+            with self._lock:
+                self._take(ev.StopAsked(group.id, kind, message, source, soon, grace, kill_after))
+            self._deliver()
+
+    def leave_body(self, group: Group) -> None:
+        """The body adds nothing more; accepted work goes on. Idempotent."""
+        with gate:
+            with self._lock:
+                if not group.body_left:
+                    group.body_left = True
+                    self._take(ev.BodyLeft(group.id))
+            self._deliver()
+
+    def stop_all(self, kind: ReasonKind, message: str, *, kill: bool) -> None:
+        """Stop every group of this pool."""
+        hard = _HARDEST if kill else None
+        for group in list(self._groups.values()):
+            self.stop(group, kind, message, grace=hard, kill_after=hard)
+
+    def is_running(self, task: Task) -> bool:
+        """Does the board show this task in user code?"""
+        with self._lock:
+            return any(
+                row.attempt is not None and row.attempt == task.attempt and row.phase == "running"
+                for row in self._engine.look()
+            )
+
+    def look(self) -> list[Any]:
+        """The workers' rows."""
+        with self._lock:
+            return self._engine.look()
+
+    def busy(self) -> bool:
+        """Is any task of any group not over?"""
+        return bool(self._tasks)
+
+    # Waiting and closing -------------------------------------------------------------------------
+
+    def check_wait(self) -> None:
+        """Raise where blocking could never end."""
+        self.check_crash()
+        if self.foreign:
+            self._check_usable()
+        if self._driver.is_current():
+            raise RuntimeError("this thread drives the pool; it cannot wait for one of its tasks")
+
+    def check_crash(self) -> None:
+        """Raise the internal error that ended this runtime, if one did."""
+        if self.crashed is not None:
+            raise InternalError(str(self.crashed), story=self.crashed.story) from self.crashed
+
+    def close(self, within: float = 10.0) -> None:
+        """End all workers; bounded. Raises `CleanupError` naming those that would not die (S21)."""
+        if self.foreign:
+            return
+        with gate:
+            with self._lock:
+                if self.closing:
+                    return
+                self.closing = True
+            self._driver.stop()
+            left = self._engine.close(within)
+            self._deliver()
+            self.callbacks.close(within)
+            registry.remove(self)
+        if left:
+            pids = ", ".join(map(str, left))
+            raise CleanupError(
+                f"these processes could not be reaped within {within:g} s: {pids}; "
+                "they may be in uninterruptible sleep (state D in `ps`)",
+                pids=tuple(left),
+            )
+
+    def _check_usable(self) -> None:
+        if self.foreign:
+            raise WrongProcessError(
+                "this pool belongs to the process that opened it, and this is a forked child; "
+                "open a pool here instead"
+            )
+        self.check_crash()
+        if self.closing:
+            raise PoolClosedError("Pool not running: it has been closed")
+
+    # The driver's turn ---------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Wait for the next thing to happen, and see it through. Called by the driver only."""
+        with self._lock:
+            at = self._machine.wake_at()
+            self._sleeps_until = math.inf if at is None else at
+        timeout = None if at is None else max(0.0, at - time.monotonic())
+        self._engine.pump(timeout)
+        with self._lock:
+            self._sleeps_until = -math.inf
+            at = self._machine.wake_at()
+            if at is not None and at <= time.monotonic():
+                self._take(ev.Ticked())
+            if self._interrupts:
+                self._take_interrupts()
+        self._deliver()
+
+    def wake(self) -> None:
+        """End the driver's wait; safe in a signal handler."""
+        self._caps.wake()
+
+    def interrupt(self, count: int) -> None:
+        """Ctrl-C, for the `count`th time; the signal handler calls it, so it only leaves a note."""
+        self._interrupts = count
+        self.wake()
+
+    def _take_interrupts(self) -> None:
+        count, self._interrupts = self._interrupts, 0
+        hard = _HARDEST if count > 1 else None
+        for group in list(self._groups.values()):
+            if group.in_main:
+                self._take(
+                    ev.StopAsked(
+                        group.id, ReasonKind.INTERRUPT, "Ctrl-C", grace=hard, kill_after=hard
+                    )
+                )
+
+    def crash(self, error: BaseException) -> None:
+        """A bug: nothing may hang on it. Every waiter is told, every worker ended."""
+        if self.crashed is None:
+            story = error.story if isinstance(error, InternalError) else ()
+            self.crashed = InternalError(f"andon itself failed: {error!r}", story=story)
+            self.crashed.__cause__ = error
+        with self._lock:
+            tasks, self._tasks = list(self._tasks.values()), {}
+            groups = list(self._groups.values())
+        for task in tasks:
+            task.sink.broken(self.crashed)
+        for group in groups:
+            self._notify(group)
+        self.idle.notify()
+        self.wake()
+
+    # Under the lock ------------------------------------------------------------------------------
+
+    def _post(self, events: list[Any]) -> None:
+        """What an engine hands up."""
+        with self._lock:
+            for event in events:
+                if type(event) is Rang:
+                    self._look_at_words()
+                else:
+                    if type(event) is ev.Failed:
+                        event.message = describe(event.payload.error)
+                    elif type(event) is ev.Died:
+                        event.message = event.payload.text
+                    self._take(event)
+        self._deliver()
+
+    def _take(self, event: ev.Event) -> None:
+        if self.crashed is not None:
+            return  # all have been told; what is left is to end the workers
+        try:
+            self._perform(self._machine.handle(event, time.monotonic()))
+        except InternalError as error:
+            self._notices.append(partial(self.crash, error))
+            return
+        at = self._machine.wake_at()
+        if at is not None and at < self._sleeps_until:
+            self._sleeps_until = at
+            self._caps.wake()
+
+    def _perform(self, actions: list[ac.Action]) -> None:
+        given_back: list[int] = []
+        for action in actions:
+            match action:
+                case ac.Resolve():
+                    task = self._tasks[action.task]
+                    self._notices.append(partial(self._resolve, task, action))
+                case ac.TaskOver():
+                    over = self._tasks.pop(action.task)
+                    if over.attempt is not None:
+                        self._by_attempt.pop(over.attempt, None)
+                    self._notices.append(partial(self._over, over))
+                case ac.Send():
+                    self._send(action)
+                case ac.PullWord():
+                    self._pull_word(self._groups[action.group].token, action.reason)
+                case ac.StopGroup():
+                    given_back += self._engine.stop(
+                        action.group, None, action.grace, action.kill_after, soon=action.soon
+                    )
+                case ac.StopAttempt():
+                    given_back += self._engine.stop(
+                        None, action.attempt, action.grace, action.kill_after
+                    )
+                case ac.Look():
+                    self._look(action.attempt)
+                case ac.GroupStopping():
+                    group = self._groups[action.group]
+                    group.verdict = action.verdict
+                    group.broken = action.payload
+                    group.reason = action.reason
+                    self._notices.append(partial(self._notify, group))
+                case ac.GroupClosed():
+                    group = self._groups.pop(action.group)
+                    group.verdict = action.verdict
+                    self._notices.append(partial(self._closed, group))
+        for attempt in given_back:
+            self._take(ev.AttemptEnded(attempt))
+
+    def _pull_word(self, token: Token, reason: Reason) -> None:
+        code = _KINDS.index(reason.kind) + 1
+        # A worker may have pulled it already (S11): then only the official reason is new.
+        token._board.pull(token._slot, token._clear, code, 0, reason.message)
+
+    def _send(self, action: ac.Send) -> None:
+        task = self._tasks[action.task]
+        if task.attempt is not None:
+            self._by_attempt.pop(task.attempt, None)
+        task.attempt = action.attempt
+        self._by_attempt[action.attempt] = task
+        self._engine.submit(
+            Attempt(action.attempt, task.group.ref, task.packed, action.lo, action.hi, action.fatal)
+        )
+
+    def _look(self, attempt: int) -> None:
+        for row in self._engine.look():
+            if row.attempt == attempt and row.started_at is not None and row.phase == "running":
+                task = self._by_attempt[attempt]
+                self._take(ev.Started(attempt, row.index if task.size > 1 else 0, row.started_at))
+                return
+
+    def _look_at_words(self) -> None:
+        """A bell rang: whose word was pulled, or whose link was set?"""
+        for group in list(self._groups.values()):
+            if group.reason is None or group.links:
+                if group.reason is None:
+                    self._look_at_word(group)
+                self._check_links(group)
+
+    def _look_at_word(self, group: Group) -> None:
+        token = group.token
+        pulled = token._board.read(token._slot, token._clear)
+        if pulled is None:
+            return
+        code, row_number, message = pulled
+        kind = _KINDS[code - 1] if 1 <= code <= len(_KINDS) else ReasonKind.CANCEL
+        attempt = index = None
+        if row_number:
+            for row in self._engine.look():
+                if row.row == row_number:
+                    attempt = row.attempt
+                    task = self._by_attempt.get(attempt or 0)
+                    index = row.index if task is not None and task.size > 1 else 0
+        self._take(ev.Cord(group.id, attempt, kind, message, index))
+
+    def _check_links(self, group: Group) -> None:
+        if group.reason is not None:
+            return
+        for token, is_parent in group.links:
+            if token.is_set():
+                kind = ReasonKind.PARENT if is_parent else ReasonKind.CANCEL
+                why = token.reason or ""
+                half = 0.5 if is_parent else 1.0
+                # The inner tree must be gone before the outer ladder reaches its kill (S37).
+                record = self._machine.group(group.id)
+                assert record is not None
+                self._take(
+                    ev.StopAsked(
+                        group.id,
+                        kind,
+                        why,
+                        grace=record.grace * half,
+                        kill_after=record.kill_after * half,
+                    )
+                )
+                return
+
+    # Without the lock ----------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        # One thread at a time, so that notices keep their order; whoever finds it taken leaves its
+        # notices to that thread, which looks again after it has let go.
+        notices = self._notices
+        while notices:
+            if not self._delivery.acquire(blocking=False):
+                return
+            try:
+                while notices:
+                    notices.popleft()()
+            finally:
+                self._delivery.release()
+
+    def _resolve(self, task: Task, resolve: ac.Resolve) -> None:
+        group = task.group
+        for outcome in outcomes_of(task, resolve, group.reason):
+            group.record(outcome)
+            task.sink.take(task, outcome)
+
+    def _over(self, task: Task) -> None:
+        task.call = task.packed = None  # references to arguments go as soon as they can
+        task.sink.over(task)
+        if not self._tasks:
+            self.idle.notify()
+
+    def _notify(self, group: Group) -> None:
+        group.changed.notify()
+        for callback in group.on_stopping:
+            callback()
+
+    def _closed(self, group: Group) -> None:
+        group.token._on_cancel = None
+        group.closed = True
+        self._notify(group)

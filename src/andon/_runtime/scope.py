@@ -1,0 +1,176 @@
+"""The body of a group: entering it, what may be done in it, and how it is left.
+
+`TaskGroup`, `map`, `imap` and the maps of the pools all open and leave their groups here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import ContextVar
+from typing import Any
+
+from andon._cancelled import Cancelled
+from andon._engines.inline import running
+from andon._gate import gate
+from andon._runtime.endings import note_failures, raise_first, raise_group
+from andon._runtime.groups import Group
+from andon._runtime.interrupts import bridge
+from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds
+from andon._runtime.runtime import Runtime
+from andon.outcome import ReasonKind
+from andon.task import set_body_hook, task_token
+from andon.token import Token
+
+_body: ContextVar[Group | None] = ContextVar("andon_body", default=None)
+_BARE = (KeyboardInterrupt, SystemExit, GeneratorExit, Cancelled)
+
+
+def _body_token() -> Token | None:
+    """The token of the innermost body, or of the inline task, that runs in this context."""
+    group = _body.get()
+    return running.get() if group is None or group.closed else group.token
+
+
+_scopes = 0  # open in this process; while there are none, `check` need not look for a body
+
+
+def _count(change: int) -> None:
+    global _scopes
+    with _counting:
+        _scopes += change
+        set_body_hook(_body_token if _scopes else None)
+
+
+_counting = threading.Lock()
+
+
+class Scope:
+    """One group's body. `own`: the runtime is the scope's own and is closed with it."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        own: bool,
+        policy: Any = None,
+        deadline: float | None = None,
+        grace: float | None = None,
+        kill_after: float | None = None,
+        token: Token | None = None,
+        links: tuple[Token, ...] = (),
+        keep_outcomes: bool = True,
+        bare: bool = False,
+        lexical: bool = True,
+    ) -> None:
+        self.runtime = runtime
+        self._own = own
+        self._bare = bare
+        self._bridged = bridge.enter()
+        self._counted = True
+        with gate:
+            _count(1)
+        parent = _body_token() or task_token()
+        try:
+            self.group = runtime.open_group(
+                make_policy(policy),
+                deadline=None if deadline is None else time.monotonic() + deadline,
+                grace=GRACE if grace is None else grace,
+                kill_after=KILL_AFTER if kill_after is None else kill_after,
+                links=links if token is None else (*links, token),
+                parent=parent,
+                keep_outcomes=keep_outcomes,
+            )
+        except BaseException:
+            self._finish()
+            raise
+        self.group.in_main = self._bridged
+        self._reset = _body.set(self.group) if lexical else None
+
+    def leave(self, error: BaseException | None, owner: object) -> bool:
+        """The body is over, with `error` or without. Blocks until the group is closed and every
+        worker of it idle or reaped (S5); then raises what there is to raise. True where `error`
+        was the group's own `Cancelled`, and is absorbed (S14)."""
+        group = self.group
+        if self.runtime.foreign:
+            return False  # a forked child: nothing here is ours to wait for (S38)
+        if self._reset is not None:
+            _body.reset(self._reset)
+        try:
+            with gate:
+                absorbed = self._tell(error)
+                self.runtime.leave_body(group)
+                group.wait_closed()
+                interrupted = bridge.consume() if self._bridged else False
+        finally:
+            self._finish()
+        if isinstance(error, _BARE) and not absorbed:
+            note_failures(error, group)
+            return False
+        if interrupted:
+            interrupt = KeyboardInterrupt()
+            note_failures(interrupt, group)
+            raise interrupt from None
+        body = None if absorbed else error
+        if group.reason is not None and group.reason.kind is ReasonKind.PARENT:
+            self._raise_parents(body, owner)
+        (raise_first if self._bare else raise_group)(group, body, owner)
+        return True
+
+    def _tell(self, error: BaseException | None) -> bool:
+        group, stop = self.group, self.runtime.stop
+        if error is None:
+            return True
+        if isinstance(error, Cancelled):
+            if error.token is group.token:
+                return True
+            stop(group, ReasonKind.PARENT, str(error))
+        elif isinstance(error, KeyboardInterrupt):
+            stop(group, ReasonKind.INTERRUPT, "Ctrl-C")
+        elif isinstance(error, GeneratorExit):
+            stop(group, ReasonKind.CANCEL, "the loop over its results was left")
+        elif group.owns_failure(error):
+            # A task's own error leaves the body: it is that failure, not a second one (S31).
+            source = next(o.index for o in group.failures if o.error is error)
+            stop(group, ReasonKind.FAILURE, f"task {source} failed", source=source)
+        else:
+            stop(group, ReasonKind.BODY, f"{type(error).__name__}: {error}")
+        return False
+
+    def _raise_parents(self, body: BaseException | None, owner: object) -> None:
+        parent = self.group.parent
+        if parent is None:
+            return
+        try:
+            parent.check()
+        except Cancelled:
+            # Our own failures are never dropped because an outer stop came first (S33).
+            raise_group(self.group, body, owner)
+            raise
+
+    def _finish(self) -> None:
+        """Close what is ours; also where opening or waiting failed."""
+        if self._counted:
+            self._counted = False
+            with gate:
+                _count(-1)
+        if self._bridged:
+            self._bridged = False
+            bridge.leave()
+        if self._own:
+            self.runtime.close()
+
+
+def check_common(
+    deadline: Any, grace: Any, kill_after: Any, timeout: Any, policy: Any, token: Any
+) -> tuple[float | None, float | None, float | None, float | None]:
+    """What every surface takes, checked before anything is opened; gives the four times."""
+    make_policy(policy)
+    if token is not None and not isinstance(token, Token):
+        raise TypeError(f"token must be an andon.Event, not {token!r}")
+    return (
+        seconds("deadline", deadline),
+        seconds("grace", grace),
+        seconds("kill_after", kill_after),
+        seconds("timeout", timeout, zero=False),
+    )

@@ -1,0 +1,188 @@
+"""A task as the runtime knows it: who waits for it, and how its outcome is told."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from andon._core.actions import Resolve
+from andon._engines.payloads import Death, Halted, Raised, Returned
+from andon._engines.port import Call
+from andon._pickling import describe, message_of
+from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
+from andon.outcome import Outcome, Reason, StoppedBy, TaskState
+
+if TYPE_CHECKING:
+    from andon._runtime.groups import Group
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60
+_short.maxlevel = 3
+_SHOWN = 120  # characters of a call's arguments in an error's note
+
+
+class Sink(Protocol):
+    """Who is told of a task's outcomes, in the order of its items. Called without any lock."""
+
+    def take(self, task: Task, outcome: Outcome) -> None:
+        """One item is over."""
+
+    def over(self, task: Task) -> None:
+        """All items are."""
+
+    def broken(self, error: BaseException) -> None:
+        """andon itself failed, and no outcome will come."""
+
+
+class Task:
+    """One task: `size` items, the first of which is number `index` of its group."""
+
+    __slots__ = ("attempt", "call", "group", "id", "index", "packed", "sink", "size", "timeout")
+
+    def __init__(
+        self,
+        ident: int,
+        group: Group,
+        index: int,
+        size: int,
+        call: Call,
+        packed: Any,
+        timeout: float | None,
+    ) -> None:
+        self.id = ident
+        self.group = group
+        self.index = index
+        self.size = size
+        self.call: Call | None = call
+        self.packed = packed
+        self.sink: Sink
+        self.timeout = timeout
+        self.attempt: int | None = None
+
+    def cancel(self) -> None:
+        """Ask the machine to stop this task alone."""
+        self.group.runtime.cancel_task(self)
+
+    def is_running(self) -> bool:
+        """Does the board show it in user code?"""
+        return self.group.runtime.is_running(self)
+
+    def check_wait(self) -> None:
+        """About to block for this task: raise where that could never end."""
+        self.group.runtime.check_wait()
+
+    def run_callbacks(self, callbacks: Callable[[], None]) -> bool:
+        """Hand callbacks to the thread that runs them; False where the caller must."""
+        return self.group.runtime.callbacks.put(callbacks)
+
+    def arguments(self, item: int) -> str:
+        """The shortened arguments of an item, for notes and outcomes."""
+        call = self.call
+        if call is None:
+            return ""
+        name = "?"
+        try:
+            name = str(getattr(call.fn, "__qualname__", None) or _short.repr(call.fn))
+            if call.items is not None:
+                value = call.items[item]
+                values = list(value) if call.star else [value]
+                parts = [_short.repr(v) for v in values]
+            else:
+                parts = [_short.repr(v) for v in call.args]
+                parts += [f"{k}={_short.repr(v)}" for k, v in call.kwargs.items()]
+        except BaseException as exc:  # a user's __repr__: the note must not hide the error
+            parts = [f"<unprintable: {type(exc).__name__}>"]
+        text = ", ".join(parts)
+        if len(text) > _SHOWN:
+            text = text[: _SHOWN - 3] + "..."
+        return f"{name}({text})"
+
+
+def outcomes_of(task: Task, r: Resolve, reason: Reason | None) -> list[Outcome]:
+    """The outcomes that one `Resolve` stands for."""
+    payload = r.payload
+    first = task.index + r.index
+    if r.state is TaskState.SUCCEEDED:
+        assert isinstance(payload, Returned)
+        return [
+            Outcome(
+                first + i,
+                r.state,
+                value,
+                None,
+                r.cancel_requested,
+                True,
+                r.stopped_by,
+                payload.started_at,
+                payload.ended_at,
+            )
+            for i, value in enumerate(payload.values)
+        ]
+    return [_one(task, r, r.index + i, payload, reason) for i in range(r.count)]
+
+
+def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None) -> Outcome:
+    index = task.index + item
+    arguments = task.arguments(item)
+    where = f"task {index}: {arguments}" if arguments else f"task {index}"
+    started_at = getattr(payload, "started_at", None)
+    ended_at = getattr(payload, "ended_at", None)
+    stack = getattr(payload, "stack", None)
+    cleanup = payload.cleanup_error if isinstance(payload, Halted) else None
+    error: BaseException
+    if r.state is TaskState.FAILED:
+        if r.timeout is not None:
+            error = TaskTimeoutError(
+                f"the task ran longer than its timeout of {r.timeout:g} s", timeout=r.timeout
+            )
+        elif isinstance(payload, Raised):
+            error = payload.error
+            if not isinstance(error, Exception):
+                cause = error
+                error = TaskExitError(
+                    f"the task raised {type(cause).__name__}({message_of(cause)!r})", original=cause
+                )
+                error.__cause__ = cause.__cause__
+        else:
+            assert isinstance(payload, Death)
+            error = WorkerDiedError(
+                payload.text, pid=payload.pid, exitcode=payload.exitcode, phase=payload.phase
+            )
+        note(error, where)
+        if stack:
+            note(error, f"stack of the worker before it was killed:\n{stack}")
+        if cleanup is not None:
+            note(error, f"while it was stopped, its clean-up raised {describe(cleanup)}")
+    else:
+        if r.started is False:
+            text = f"{where} was cancelled before it started"
+        elif r.stopped_by is StoppedBy.KILL:
+            text = f"{where} was cancelled; its worker had to be killed"
+        else:
+            text = f"{where} was cancelled while it ran"
+        if reason is not None:
+            text += f" ({reason})"
+        error = TaskCancelledError(text, reason=reason, started=r.started, stopped_by=r.stopped_by)
+    return Outcome(
+        index,
+        r.state,
+        None,
+        error,
+        r.cancel_requested,
+        r.started,
+        r.stopped_by,
+        started_at,
+        ended_at,
+        arguments,
+        stack,
+        cleanup,
+    )
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add a note, where the error lets us."""
+    try:
+        error.add_note(text)
+    except BaseException:  # a user's exception may forbid attributes; it is raised without the note
+        return

@@ -1,0 +1,54 @@
+"""A wait that may be interrupted between any two bytecodes and leaves nothing locked.
+
+`threading.Condition` and `threading.Event` share a lock between the waiter and the one who wakes
+it; an exception that a signal raises in the waiter at the wrong moment leaves that lock held, and
+the waker, here the driver of a whole pool, would hang on it for ever (S51 has the figures). Here
+each waiter parks on a lock of its own, and the waker only ever releases.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+
+class Wakeup:
+    """Wakes whoever waits for a condition that others make true."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: deque[threading.Lock] = deque()
+
+    def wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Block until `ready()` or `timeout` seconds are over; return what `ready()` says.
+
+        Whoever makes `ready()` true calls `notify` afterwards.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not ready():
+            left = -1.0
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return ready()
+            parked = threading.Lock()
+            parked.acquire()
+            self._waiters.append(parked)
+            if ready():  # it became true before we stood in the queue
+                return True
+            parked.acquire(True, min(left, threading.TIMEOUT_MAX))
+        return True
+
+    def notify(self) -> None:
+        """Wake all waiters; never blocks."""
+        waiters = self._waiters
+        while waiters:
+            try:
+                parked = waiters.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            # Only the waiter and the one waker that took it from the queue know this lock.
+            parked.release()

@@ -1,0 +1,65 @@
+"""The frames between the parent and one worker of the local engine, both ways.
+
+A frame is a fixed header, a small `meta` tuple (marshal: built-in types only, so that reading
+it never runs user code) and a `body` (a pickle of user objects). The task's identity travels in
+header and meta, outside the pickle (S28). Each direction is a private pipe (S27).
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from typing import Any
+
+HEADER = struct.Struct("<BBHIQQ")  # kind, flags, reserved, len(meta), attempt, len(body)
+
+# Requests: parent to worker.
+BOOT = 1  #     meta=(settings: dict of built-ins)          once, first
+INIT = 2  #     body=pickle of (initializer, initargs)      at most once, before the first call
+FUNC = 3  #     meta=(fn_id,)  body=pickle of a callable    functions travel once per worker
+FORGET = 4  #   meta=(fn_id,)                               drop it
+CALL = 5  #     meta=(fn_id, slot, clear, index)            body=pickle of (args, kwargs)
+SPAN = 6  #     meta=(fn_id, slot, clear, lo, star)         body=pickle of a list of items
+RETIRE = 7  #   leave when you read this
+
+# Answers: worker to parent.
+READY = 20  #   meta=(pid,)                                 booted; wants INIT or work
+INITED = 21  #  the initializer returned (always sent after INIT succeeded)
+INITFAIL = 22  # meta=(type, message, traceback)            the initializer raised; worker leaves
+VALUE = 23  #   meta=(index, started_at, ended_at)          body=pickle of the value
+FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, traceback)
+#                                                           body=pickle of the exception, or empty
+STOPPED = 25  # meta=(index, started_at|None, ended_at, by, cleanup_traceback|None)
+#                                                           body=pickle of that error, or empty
+DONE = 26  #    meta=()                                     the attempt is over (spans cut short)
+
+# Flags.
+LAST = 1  #     the attempt is over with this frame; unreported items never started
+RETIRING = 2  # the worker exits right after this frame
+FATAL = 4  #    on CALL/SPAN: the first failure decides, the worker pulls the cord itself (S11)
+EACH = 8  #     on SPAN: the list holds one pickle per item, each unpickled before its own call, so
+#               that one that cannot be, or that kills the worker, is found by itself (S28)
+
+# Stages of a FAILURE: where it went wrong.
+STAGE_CALL = "call"
+STAGE_FUNCTION = "unpickling the function"
+STAGE_ARGUMENTS = "unpickling the arguments"
+STAGE_RESULT = "pickling the result"
+STAGE_EXCEPTION = "pickling the exception"  # the call raised; its exception could not travel
+
+
+def pack(kind: int, flags: int = 0, attempt: int = 0, meta: Any = (), body_len: int = 0) -> bytes:
+    """Header and meta of a frame; the body follows on the wire unchanged."""
+    m = marshal.dumps(meta)
+    return HEADER.pack(kind, flags, 0, len(m), attempt, body_len) + m
+
+
+def unpack_header(data: bytes | bytearray | memoryview) -> tuple[int, int, int, int, int]:
+    """(kind, flags, len(meta), attempt, len(body)) of the header at the start of `data`."""
+    kind, flags, _, meta_len, attempt, body_len = HEADER.unpack_from(data)
+    return kind, flags, meta_len, attempt, body_len
+
+
+def unpack_meta(data: bytes | bytearray | memoryview) -> Any:
+    """The meta of a frame."""
+    return marshal.loads(data)

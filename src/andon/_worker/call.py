@@ -1,0 +1,132 @@
+"""One careful call of user code, and what became of it.
+
+Invariants:
+ 1. User code of a task runs only inside `careful_call`; only there is `gate.user` True.
+ 2. An interrupt that comes as the call ends changes nothing of what the task itself did: a value
+    that was returned, or an error that was raised, stands (S33, S34).
+ 3. A stop is told from a failure by the mark on the running task's own `Cancelled` (S16), found
+    as the error itself, inside an exception group, or in its chain of contexts (S52).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from andon import _pickling
+from andon._gate import gate
+from andon._worker.state import current
+
+_NO_VALUE: Any = object()
+_LIBRARY = (os.path.dirname(__file__) + os.sep, _pickling.__file__)
+_CHAIN = 1000  # links of an exception's chain that are looked at
+
+
+class Halt(NamedTuple):
+    """The call was stopped: on which rung, and what went wrong while it unwound."""
+
+    by: str
+    cleanup_error: BaseException | None
+
+
+def careful_call(fn: Callable[..., Any], args: Any, kwargs: Any) -> list[Any]:
+    """`fn(*args, **kwargs)`, open to interrupts while it runs, and at no other moment.
+
+    Answers [value, None] or [None, error]: a list, so that the caller can empty it, and let go of
+    both before it tells that the call is over.
+    """
+    gate.depth = 0  # whatever an earlier task has done to it
+    gate.deferred = None
+    value = _NO_VALUE
+    error: BaseException | None = None
+    try:
+        try:
+            gate.user = True
+            value = fn(*args, **kwargs)
+            gate.user = False
+        except BaseException as exc:
+            gate.user = False
+            error = exc
+    except BaseException as late:
+        # Only an interrupt can get here, between two of the lines above; it was too late.
+        gate.user = False
+        if error is None and value is _NO_VALUE:
+            error = late
+    gate.deferred = None
+    return [value, None] if error is None else [None, error]
+
+
+def find_halt(error: BaseException) -> Halt | None:
+    """Whether this is a stop of the running task and not a failure of it."""
+    mark = current.mark_of(error)
+    if mark is not None:
+        return Halt(mark, None)
+    mark = _mark_within(error)
+    if mark is None:
+        return None
+    if isinstance(error, BaseExceptionGroup):
+        try:
+            rest = error.split(lambda exc: current.mark_of(exc) is not None)[1]
+        except Exception:  # a group class of the user's own, whose derive() fails
+            return Halt(mark, error)
+        return Halt(mark, rest)
+    return Halt(mark, error)
+
+
+def _mark_within(error: BaseException) -> str | None:
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left and len(seen) < _CHAIN:
+        exc = left.pop()
+        if exc is None or id(exc) in seen:
+            continue
+        seen.add(id(exc))
+        mark = current.mark_of(exc)
+        if mark is not None:
+            return mark
+        left += (exc.__cause__, exc.__context__)
+        if isinstance(exc, BaseExceptionGroup):
+            left += exc.exceptions
+    return None
+
+
+def format_error(error: BaseException) -> str:
+    """The traceback as text, from the user's own first frame on."""
+    import traceback  # 15 ms with `ast`; inherited, where something can be
+
+    try:
+        return "".join(traceback.format_exception(type(error), error, _trim(error.__traceback__)))
+    except BaseException as worse:
+        return (
+            f"{_pickling.describe(error)}\n"
+            f"(its traceback cannot be shown: {_pickling.describe(worse)})\n"
+        )
+
+
+def _trim(tb: TracebackType | None) -> TracebackType | None:
+    """Without the library's frames at its start."""
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_LIBRARY):
+        tb = tb.tb_next
+    return tb
+
+
+def drop_traces(error: BaseException) -> None:
+    """Let go of the frames, and thus of the task's locals, that an error holds."""
+    exc: BaseException | None = error
+    for _ in range(_CHAIN):
+        if exc is None:
+            return
+        BaseException.with_traceback(exc, None)  # not by a __setattr__ of the user's
+        exc = exc.__context__
+
+
+def flush_streams() -> None:
+    """What the task has printed goes out; streams that it closed or broke are passed over."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass

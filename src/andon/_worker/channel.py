@@ -1,0 +1,101 @@
+"""A worker's end of its two private pipes (S27): whole frames in, whole frames out, blocking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from andon import _wire
+
+_CHUNK = 65536
+_KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
+
+Frame = tuple[int, int, int, Any, bytes | memoryview | None]
+
+
+class Channel:
+    """Reads requests, writes answers."""
+
+    __slots__ = ("_ahead", "_answers", "_at", "_requests", "_scratch", "on_large")
+
+    def __init__(self, requests: int, answers: int) -> None:
+        self._requests = requests
+        self._answers = answers
+        self._ahead = b""
+        self._at = 0
+        self._scratch = bytearray()
+        # Told of a large body before it is read: that may take long, or all the memory there is.
+        self.on_large: Callable[[int, int, Any], None] | None = None
+
+    def read(self) -> Frame:
+        """(kind, flags, attempt, meta, body) of the next request; EOFError when there are no more.
+
+        The body is valid until the next call; None where there is no memory for it.
+        """
+        head = self._take(_wire.HEADER.size)
+        kind, flags, meta_len, attempt, body_len = _wire.unpack_header(head)
+        meta = _wire.unpack_meta(self._take(meta_len))
+        if body_len > _CHUNK and self.on_large is not None:
+            self.on_large(kind, attempt, meta)
+        return kind, flags, attempt, meta, self._take_body(body_len) if body_len else b""
+
+    def _take(self, count: int) -> bytes:
+        at = self._at
+        while len(self._ahead) - at < count:
+            chunk = os.read(self._requests, _CHUNK)
+            if not chunk:
+                raise EOFError
+            self._ahead = self._ahead[at:] + chunk
+            at = 0
+        self._at = at + count
+        return self._ahead[at : at + count]
+
+    def _take_body(self, count: int) -> bytes | memoryview | None:
+        here = len(self._ahead) - self._at
+        if count <= here or count <= _CHUNK:
+            return self._take(count)
+        if len(self._scratch) < count:
+            try:
+                self._scratch = bytearray(count)
+            except MemoryError:
+                self._skip(count)
+                return None
+        body = memoryview(self._scratch)[:count]
+        if count > _KEEP:
+            self._scratch = bytearray()
+        body[:here] = self._ahead[self._at :]
+        self._ahead, self._at = b"", 0
+        while here < count:
+            got = os.readv(self._requests, [body[here:]])
+            if not got:
+                raise EOFError
+            here += got
+        return body
+
+    def _skip(self, count: int) -> None:
+        while count:
+            here = min(count, len(self._ahead) - self._at) or 1
+            self._take(here)
+            count -= here
+
+    def write(
+        self, kind: int, flags: int = 0, attempt: int = 0, meta: Any = (), body: bytes = b""
+    ) -> None:
+        """Send one answer whole; BrokenPipeError where the parent is gone."""
+        head = _wire.pack(kind, flags, attempt, meta, len(body))
+        if not body:
+            sent = os.write(self._answers, head)
+            parts = [memoryview(head)]
+        else:
+            sent = os.writev(self._answers, (head, body))
+            parts = [memoryview(head), memoryview(body)]
+        if sent == len(head) + len(body):
+            return
+        while True:  # a signal cut the write short
+            while parts and sent >= len(parts[0]):
+                sent -= len(parts.pop(0))
+            if not parts:
+                return
+            parts[0] = parts[0][sent:]
+            sent = os.writev(self._answers, parts)

@@ -1,0 +1,60 @@
+"""The children of this process, orphans of theirs included (a worker is a subreaper)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def living() -> set[int]:
+    """The pids of its children that are no zombies. Costs one system call where there are none."""
+    if sys.platform != "linux":
+        return set()
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return set()
+    except OSError:
+        pass
+    return {pid for pid in _listed() if not _dead(pid)}
+
+
+def _listed() -> set[int]:
+    pids: set[int] = set()
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{thread}/children", "rb") as file:
+                pids.update(map(int, file.read().split()))
+    except OSError:
+        return _scanned()
+    return pids
+
+
+def _scanned() -> set[int]:
+    """A kernel without lists of children: by every process's parent."""
+    pids: set[int] = set()
+    own = os.getpid()
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return pids
+    for name in names:
+        if name.isdecimal():
+            fields = _stat(int(name))
+            if len(fields) > 1 and int(fields[1]) == own:
+                pids.add(int(name))
+    return pids
+
+
+def _dead(pid: int) -> bool:
+    fields = _stat(pid)
+    return not fields or fields[0] in (b"Z", b"X")
+
+
+def _stat(pid: int) -> list[bytes]:
+    """State, parent, … of /proc/<pid>/stat; the name before them may hold anything."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []

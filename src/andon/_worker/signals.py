@@ -1,0 +1,99 @@
+"""A worker's signals: the interrupt (step 2 of the ladder), the stack dump, and the rest.
+
+The interrupt is SIGURG: its default is to be ignored, so one that comes too early or too late
+harms nobody, and hardly any program uses it. Its handler raises the task's own `Cancelled` only
+while user code of exactly the attempt that is to stop runs (S17); else it does nothing, and the
+parent sends it again until the attempt ends (S16).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+from andon._cancelled import Cancelled
+from andon._gate import gate
+from andon._worker.state import BY_INTERRUPT, BY_TOKEN, current
+
+INTERRUPT_SIGNAL: int = getattr(signal, "SIGURG", 0)
+# Far from those that libraries take (the first real-time ones) and that libc keeps.
+STACK_SIGNAL: int = int(signal.SIGRTMAX) - 3 if sys.platform == "linux" else 0
+
+
+def on_interrupt(signum: int, frame: FrameType | None) -> None:
+    """Raise the running task's own `Cancelled`, if this is the moment for it."""
+    if not _due():
+        return
+    if gate.depth:
+        gate.deferred = _deliver
+        return
+    # The worker is not used again after this (S51), whatever the task makes of it.
+    current.interrupted = True
+    raise current.cancelled(BY_INTERRUPT)
+
+
+def _deliver() -> None:
+    """The same at a clean point, when library code that the task had called is through."""
+    if _due():
+        raise current.cancelled(BY_TOKEN)
+
+
+def _due() -> bool:
+    state = current
+    return (
+        gate.user
+        and state.interrupt_ordered()
+        and not state.shielded()
+        and not unwinding(sys.exception())
+    )
+
+
+def unwinding(exc: BaseException | None) -> bool:
+    """Whether the task's own `Cancelled` is being handled: it was felt, clean-up is under way.
+
+    The interpreter keeps context chains free of cycles; the bound is for programs that build
+    their own.
+    """
+    for _ in range(1000):
+        if exc is None:
+            return False
+        if current.mark_of(exc) is not None:
+            return True
+        exc = exc.__context__
+    return False
+
+
+def install() -> None:
+    """All signals of a new worker; inherited handlers of the parent's go (gh-94454)."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    # Ctrl-C reaches the whole terminal's process group; the parent alone decides (S32).
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if INTERRUPT_SIGNAL:
+        signal.signal(INTERRUPT_SIGNAL, on_interrupt)
+    sys.unraisablehook = _quiet(sys.unraisablehook)
+    if hasattr(signal, "pthread_sigmask"):
+        # Last: what the launcher may have held back arrives now.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def reinstall() -> None:
+    """After a task, which may have put handlers of its own in their place."""
+    if INTERRUPT_SIGNAL and signal.getsignal(INTERRUPT_SIGNAL) is not on_interrupt:
+        signal.signal(INTERRUPT_SIGNAL, on_interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _quiet(hook: Any) -> Any:
+    """An interrupt that lands in a `__del__` vanishes there and is sent again: not worth a word."""
+
+    def unraisable(args: Any) -> None:
+        if not isinstance(args.exc_value, Cancelled):
+            hook(args)
+
+    return unraisable

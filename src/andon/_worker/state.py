@@ -1,0 +1,211 @@
+"""What runs now in this process: written by the loop, read by checkpoints and by the interrupt.
+
+There is one `current` in every process, also in the parent, where no task ever runs in it.
+
+Invariants:
+ 1. `attempt` is the running item's attempt; NOTHING (no attempt's number) between items.
+ 2. `seen` is the row's order counter where the fast checkpoint is armed (see checkpoint.py), else
+    no value of it.
+ 3. `used` on the board never lags behind `used` here: it is written there first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from andon import _board
+from andon._board import Board, RowView
+from andon._board.row import (
+    FIELDS,
+    ORDER_ATTEMPT,
+    ORDER_COUNT,
+    ORDER_LEVEL,
+    SHIELD_UNTIL_NS,
+    USED,
+)
+from andon._cancelled import Cancelled, cancelled
+from andon._worker import checkpoint
+
+NOTHING: Final = -1
+
+BY_TOKEN: Final = "token"
+BY_INTERRUPT: Final = "interrupt"
+
+
+class State:
+    """The running task of this process."""
+
+    __slots__ = (
+        "attempt",
+        "board",
+        "body_hook",
+        "cells",
+        "clear",
+        "index",
+        "interrupted",
+        "level",
+        "make_token",
+        "pid",
+        "row",
+        "seen",
+        "shield_depth",
+        "shield_until_ns",
+        "slot",
+        "token",
+        "used",
+        "words",
+    )
+
+    def __init__(self) -> None:
+        self.make_token: Callable[[], Any] | None = None  # set by the floor above
+        self.reset()
+
+    def reset(self) -> None:
+        """As in a new process; a worker inherits its launcher's state."""
+        self.board: Board | None = None
+        self.row: RowView | None = None
+        # Of the board, once there is one.
+        self.words: memoryview = memoryview(bytearray(8)).cast("Q")
+        self.cells: memoryview = memoryview(bytearray(8 * FIELDS)).cast("Q")
+        self.slot = -1  # no token's
+        self.clear = 0
+        self.attempt: int = NOTHING
+        self.index = 0
+        self.used = True
+        self.seen = -1
+        checkpoint.disarm()
+        self.interrupted = False
+        self.shield_until_ns = 0
+        self.shield_depth = 0
+        self.token: Any = None
+        self.pid = 0  # of the worker; 0: this process is none
+        self.level = 0  # how many workers deep
+        # Set by the floors above while groups are open, to find the one whose body runs.
+        self.body_hook: Callable[[], Any] | None = None
+
+    # A task's life, called by the loop with no user code running ----------------------------------
+
+    def sit(self, board: Board, row: int) -> None:
+        """This process is now the worker of that row."""
+        self.board = board
+        self.row = board.row(row)
+        self.words = board.words
+        self.cells = self.row.cells
+
+    def begin(self, attempt: int, slot: int, clear: int, index: int) -> None:
+        """An item is about to run; the board's row is the loop's to write."""
+        self.disarm()
+        self.slot = slot
+        self.clear = clear
+        self.index = index
+        self.used = False
+        self.interrupted = False
+        self.shield_until_ns = 0
+        self.shield_depth = 0
+        self.token = None
+        self.attempt = attempt
+
+    def end(self) -> None:
+        """It is over."""
+        self.attempt = NOTHING
+        self.disarm()
+        self.slot = -1
+        self.used = True
+        self.shield_until_ns = 0
+        self.shield_depth = 0
+        self.token = None
+
+    # Questions -----------------------------------------------------------------------------------
+
+    def stopping(self) -> bool:
+        """Whether the running task should stop: its group's word, or an order for it alone."""
+        return (
+            self.words[self.slot] != self.clear or self.cells[ORDER_ATTEMPT] == self.attempt
+        ) and self.attempt != NOTHING
+
+    def interrupt_ordered(self) -> bool:
+        """Whether the ladder is at step 2 for this very attempt (S17)."""
+        return bool(self.cells[ORDER_ATTEMPT] == self.attempt and self.cells[ORDER_LEVEL] >= 2)
+
+    def shielded(self) -> bool:
+        """Whether a shield holds stops back now (S18)."""
+        return self.shield_until_ns > 0 and time.monotonic_ns() < self.shield_until_ns
+
+    # Acts ----------------------------------------------------------------------------------------
+
+    def use(self) -> None:
+        """The task has used its token: it is trusted to stop by itself, for its grace (S15)."""
+        if not self.used:
+            self.cells[USED] = 1
+            self.used = True
+
+    def arm(self) -> bool:
+        """Let checkpoints take the fast path from now on; False where the task is stopping."""
+        seen = self.cells[ORDER_COUNT]  # before the look: an order after it changes the count
+        if self.stopping():
+            return False
+        if self.body_hook is None and self.board is not None and self.row is not None:
+            self.seen = seen
+            low = checkpoint.LOW
+            order = self.board.row_offset(self.row.number) + ORDER_COUNT * 8 + low
+            checkpoint.arm(self.board.memory, self.slot * 8 + low, order, seen)
+        return True
+
+    def disarm(self) -> None:
+        """They look closer again."""
+        self.seen = -1
+        checkpoint.disarm()
+
+    def shield(self, until_ns: int) -> None:
+        """Hold interrupts back until then; 0: no longer."""
+        self.cells[SHIELD_UNTIL_NS] = until_ns
+        self.shield_until_ns = until_ns
+
+    def cancelled(self, by: str) -> Cancelled:
+        """The running task's own `Cancelled`, marked with its attempt and the rung."""
+        token = self.token
+        if token is None and self.make_token is not None:
+            token = self.make_token()
+        exc = cancelled(self.reason(), token)
+        exc._andon_mark = (self.attempt, by)  # type: ignore[attr-defined]
+        return exc
+
+    def mark_of(self, exc: BaseException) -> str | None:
+        """On which rung this `Cancelled` was raised, if it is the running task's own (S16)."""
+        if isinstance(exc, Cancelled):
+            mark = getattr(exc, "_andon_mark", None)
+            if mark is not None and mark[0] == self.attempt:
+                return str(mark[1])
+        return None
+
+    def reason(self) -> str:
+        """Why the running task should stop, as text."""
+        pulled = self.board.read(self.slot, self.clear) if self.board is not None else None
+        if pulled is None:
+            return "this task was told to stop"
+        return reason_text(pulled.kind, pulled.message)
+
+
+_REASONS = {
+    _board.KIND_FAILURE: "a task failed",
+    _board.KIND_BODY: "the body of the group raised",
+    _board.KIND_CANCEL: "cancelled",
+    _board.KIND_DEADLINE: "the deadline of the group has passed",
+    _board.KIND_INTERRUPT: "interrupted (Ctrl-C)",
+    _board.KIND_SHUTDOWN: "the pool was shut down",
+    _board.KIND_PARENT: "the outer group is stopping",
+    _board.KIND_SUPERSEDED: "no longer needed",
+}
+
+
+def reason_text(kind: int, message: str) -> str:
+    """A reason's code and message as one text; a cancel's message is its own text."""
+    if kind == _board.KIND_CANCEL and message:
+        return message
+    words = _REASONS.get(kind, "the group is over")
+    return f"{words}: {message}" if message else words
+
+
+current: Final = State()

@@ -1,0 +1,457 @@
+"""The template: the one process that starts every worker and every replacement, on Linux.
+
+    parent --- SOCK_SEQPACKET, one "peer" per engine --- template --- fork or spawn --- workers
+
+Under `fork` it is a fork of the parent (it holds the user's globals, one per pool); under
+`forkserver` and `spawn` a fresh interpreter, shared by all pools of the process. A parent with
+threads thus never forks workers itself.
+
+Messages are marshalled tuples; descriptors travel beside them (SCM_RIGHTS).
+    to the template:   ("launch", serial, n) + n descriptors   start a worker
+                       ("kill", serial)                        SIGKILL a worker and its group
+                       ("connect",) + 1 descriptor             serve one more peer
+    from the template: ("born", serial, pid) + pidfd (none where descriptors have run out)
+                       ("failed", serial, errno, text)         it could not be started
+                       ("exit", serial, exitcode, leftover)    it and its whole tree are gone
+
+Invariants
+ 1. One thread, no user code, and no wait for any peer: sockets never block, output is queued.
+ 2. A worker's process group is killed before the worker is reaped, so no pid is ever stale.
+ 3. "exit" is sent when no child is left but registered workers (S20, S22), or a second later
+    with the pids that would not die (S21). The template is a subreaper: what a dead worker leaves
+    behind comes here, and every child that is not a registered worker is killed on sight.
+ 4. End of file from a peer kills its workers; from the first peer (the parent is gone, however it
+    died) kills all, and the template leaves.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import gc
+import importlib
+import marshal
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from typing import Any, NoReturn
+
+SOL_PASS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+MAX_FDS = 253  # SCM_MAX_FD of the kernel
+ORPHAN_WAIT = 1.0
+_PR_SET_CHILD_SUBREAPER = 36
+# The parent decides when to go; it may well be in an orderly shutdown of its own (S32).
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PRELOAD = (
+    "andon._worker.boot",
+    "andon._worker.loop",
+    "pickle",
+    "cloudpickle",
+    "ast",
+    "traceback",
+)
+
+# Objects that a forked template inherits instead of unpickling them (set by the client).
+inherited: dict[int, Any] = {}
+
+
+def take_inherited(key: int) -> Any:
+    """What a pickle refers to that stands for an inherited object."""
+    return inherited[key]
+
+
+class _Peer:
+    """One connection: an engine of the parent."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.out: deque[tuple[bytes, int | None]] = deque()
+        self.open = True
+
+
+class _Child:
+    """A registered worker."""
+
+    __slots__ = ("deadline", "exitcode", "peer", "pid", "pidfd", "serial")
+
+    def __init__(self, serial: int, pid: int, pidfd: int, peer: _Peer) -> None:
+        self.serial = serial
+        self.pid = pid
+        self.pidfd = pidfd
+        self.peer = peer
+        self.exitcode: int | None = None
+        self.deadline = 0.0
+
+
+class Template:
+    """The state of a template process; `run` is its whole life."""
+
+    def __init__(
+        self,
+        root: socket.socket,
+        method: str,
+        command: list[str],
+        dispositions: dict[signal.Signals, Any],
+    ) -> None:
+        self._method = method
+        self._command = command  # of a spawned worker: interpreter and flags
+        self._dispositions = dispositions  # to give back to workers
+        self._root = _Peer(root)
+        self._peers: dict[int, _Peer] = {self._root.fd: self._root}
+        self._children: dict[int, _Child] = {}  # by pidfd
+        self._pids: set[int] = set()  # of registered workers
+        self._dying: list[_Child] = []  # reaped; their orphans are not yet gone
+        self._strays: dict[int, int] = {}  # pid -> pidfd (-1: none) of orphans under way
+        self._leave_at = math.inf  # once the parent is gone
+        self._epoll = select.epoll()
+        self._epoll.register(self._root.fd, select.EPOLLIN)
+
+    def run(self) -> None:
+        while self._root.open or (
+            (self._children or self._dying) and time.monotonic() < self._leave_at
+        ):
+            for fd, _ in self._epoll.poll(self._timeout()):
+                peer = self._peers.get(fd)
+                if peer is not None:
+                    self._flush(peer)
+                    self._receive(peer)
+                elif fd in self._children:
+                    self._reap(self._children[fd])
+            if self._dying or self._strays:
+                self._sweep()
+
+    def _timeout(self) -> float:
+        if self._dying and -1 in self._strays.values():
+            return 0.005
+        due = min((c.deadline for c in self._dying), default=math.inf)
+        due = min(due, self._leave_at)
+        return -1 if due == math.inf else max(0.0, due - time.monotonic()) + 0.001
+
+    # Peers --------------------------------------------------------------------------------------
+
+    def _receive(self, peer: _Peer) -> None:
+        # One message a round: a long row of launches must not hold up the news of a death.
+        try:
+            data, fds = receive(peer.sock)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._hang_up(peer)
+            return
+        message = marshal.loads(data)
+        if message[0] == "launch":
+            self._launch(peer, message[1], message[2], fds)
+        elif message[0] == "kill":
+            for child in self._children.values():
+                if child.serial == message[1]:
+                    _kill_group(child.pid)
+        elif message[0] == "connect" and fds:
+            new = _Peer(socket.socket(fileno=fds[0]))
+            self._peers[new.fd] = new
+            self._epoll.register(new.fd, select.EPOLLIN)
+
+    def _send(self, peer: _Peer, message: tuple[Any, ...], fd: int | None = None) -> None:
+        if peer.open:
+            peer.out.append((marshal.dumps(message), None if fd is None else os.dup(fd)))
+            self._flush(peer)
+
+    def _flush(self, peer: _Peer) -> None:
+        while peer.out:
+            data, fd = peer.out[0]
+            try:
+                send(peer.sock, data, () if fd is None else (fd,))
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as exc:
+                if exc.errno == errno.ETOOMANYREFS:
+                    break
+                self._hang_up(peer)
+                return
+            peer.out.popleft()
+            if fd is not None:
+                os.close(fd)
+        mask = select.EPOLLIN | (select.EPOLLOUT if peer.out else 0)
+        if peer.open:
+            self._epoll.modify(peer.fd, mask)
+
+    def _hang_up(self, peer: _Peer) -> None:
+        if not peer.open:
+            return
+        peer.open = False
+        for _, fd in peer.out:
+            if fd is not None:
+                os.close(fd)
+        peer.out.clear()
+        self._epoll.unregister(peer.fd)
+        del self._peers[peer.fd]
+        peer.sock.close()
+        if peer is self._root:
+            self._leave_at = time.monotonic() + 2 * ORPHAN_WAIT
+        for child in list(self._children.values()):
+            if child.peer is peer or not self._root.open:
+                _kill_group(child.pid)
+
+    # Births -------------------------------------------------------------------------------------
+
+    def _launch(self, peer: _Peer, serial: int, expected: int, fds: list[int]) -> None:
+        try:
+            if len(fds) < expected:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            pid = self._spawn(serial, fds) if self._method == "spawn" else self._fork(serial, fds)
+            try:
+                os.setpgid(pid, pid)  # the worker does it too; whoever comes first
+            except OSError:
+                pass
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                _kill_group(pid)
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
+        except OSError as exc:
+            self._send(peer, ("failed", serial, exc.errno or 0, str(exc)))
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
+        child = _Child(serial, pid, pidfd, peer)
+        self._children[pidfd] = child
+        self._pids.add(pid)
+        self._epoll.register(pidfd, select.EPOLLIN)
+        try:
+            self._send(peer, ("born", serial, pid), pidfd)
+        except OSError:  # no descriptor left for the copy; the parent may open one itself
+            self._send(peer, ("born", serial, pid))
+
+    def _fork(self, serial: int, fds: list[int]) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self._become(serial, fds)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(70)
+
+    def _become(self, serial: int, fds: list[int]) -> NoReturn:
+        self._epoll.close()
+        for peer in self._peers.values():
+            peer.sock.close()
+            for _, fd in peer.out:
+                if fd is not None:
+                    os.close(fd)
+        for pidfd in [*self._children, *self._strays.values()]:
+            if pidfd >= 0:
+                os.close(pidfd)
+        self._restore_signals()
+        gc.enable()
+        from andon._worker import boot
+
+        boot.run(serial, fds, self._method)
+
+    def _spawn(self, serial: int, fds: list[int]) -> int:
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; "
+            "from andon._worker.boot import main; main()"
+        )
+        argv = [*self._command, "-c", code, str(serial), *map(str, fds)]
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            # Group and subreaper survive the exec; the worker then need not load ctypes (3 ms).
+            os.setpgid(0, 0)
+            become_subreaper()
+            self._restore_signals()
+            for fd in fds:
+                os.set_inheritable(fd, True)
+            os.execv(argv[0], argv)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(70)
+
+    def _restore_signals(self) -> None:
+        for number, handler in self._dispositions.items():
+            if number != signal.SIGINT:  # stays ignored: the parent alone decides (S32)
+                signal.signal(number, handler)
+
+    # Deaths -------------------------------------------------------------------------------------
+
+    def _reap(self, child: _Child) -> None:
+        _kill_group(child.pid)  # before reaping: the number is still ours
+        try:
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if not pid:
+                return
+            child.exitcode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            child.exitcode = None
+        self._epoll.unregister(child.pidfd)
+        os.close(child.pidfd)
+        del self._children[child.pidfd]
+        self._pids.discard(child.pid)
+        child.deadline = time.monotonic() + ORPHAN_WAIT
+        self._dying.append(child)
+
+    def _sweep(self) -> None:
+        """Kill and reap what dead workers left; tell of the dead once nothing is left."""
+        found = self._strangers()
+        fresh = set(found)
+        while fresh:  # what a killed process leaves behind comes here in its turn
+            for pid in fresh:
+                self._kill_stray(pid)
+            found = self._strangers()
+            fresh = found - self._strays.keys()
+        for pid in [p for p in self._strays if p not in found]:
+            pidfd = self._strays.pop(pid)
+            if pidfd >= 0:
+                self._epoll.unregister(pidfd)
+                os.close(pidfd)
+        now = time.monotonic()
+        waiting = []
+        for child in self._dying:
+            if found and now < child.deadline:
+                waiting.append(child)
+            else:
+                leftover = tuple(sorted(found))
+                self._send(child.peer, ("exit", child.serial, child.exitcode, leftover))
+        self._dying = waiting
+
+    def _strangers(self) -> set[int]:
+        return {pid for pid in children() if pid not in self._pids}
+
+    def _kill_stray(self, pid: int) -> None:
+        if pid not in self._strays:
+            try:
+                self._strays[pid] = pidfd = os.pidfd_open(pid)
+                self._epoll.register(pidfd, select.EPOLLIN)
+            except OSError:
+                self._strays.setdefault(pid, -1)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, os.WNOHANG)
+        except OSError:
+            pass
+
+
+def send(sock: socket.socket, data: bytes, fds: tuple[int, ...] = ()) -> None:
+    """One message with descriptors."""
+    aux = [(*SOL_PASS, array.array("i", fds))] if fds else []
+    sock.sendmsg([data], aux, socket.MSG_NOSIGNAL)
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One message and its descriptors (close-on-exec); empty at the end."""
+    size = array.array("i").itemsize
+    data, aux, _, _ = sock.recvmsg(
+        65536, socket.CMSG_SPACE(MAX_FDS * size), socket.MSG_CMSG_CLOEXEC
+    )
+    fds = array.array("i")
+    for level, kind, raw in aux:
+        if (level, kind) == SOL_PASS:
+            fds.frombytes(raw[: len(raw) - len(raw) % size])
+    return data, fds.tolist()
+
+
+def children() -> list[int]:
+    """The pids of our own children (of a single-threaded process), zombies included."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", "rb") as f:
+            return [int(p) for p in f.read().split()]
+    except OSError:
+        pass
+    found = []  # a kernel without CONFIG_PROC_CHILDREN
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as f:
+                    fields = f.read().rpartition(b")")[2].split()
+                if int(fields[1]) == me:
+                    found.append(int(name))
+            except OSError:
+                pass
+    return found
+
+
+def _kill_group(pid: int) -> None:
+    """SIGKILL a child of ours that is not reaped yet, and its process group."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+
+
+def preload() -> None:
+    """Import what every forked worker needs, where workers inherit it.
+
+    Under `fork` the parent does it: the child of a threaded process must not import.
+    """
+    for name in _PRELOAD:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass  # it fails again, and is reported, where it is used
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants come to us instead of to the first process (S20)."""
+    import ctypes  # here already, but for the first call
+
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:
+    """Be a template until the parent is gone. Never returns, runs no exit handlers."""
+    code = 70
+    try:
+        # What the user's program ignored stays ignored in workers (nohup); a handler cannot stay.
+        dispositions: dict[signal.Signals, Any] = {
+            n: signal.SIG_IGN if signal.getsignal(n) is signal.SIG_IGN else signal.SIG_DFL
+            for n in _IGNORED
+        }
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):  # inherited by fork
+                signal.signal(number, signal.SIG_DFL)
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            os.setpgid(0, 0)
+        except OSError:
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        become_subreaper()
+        if method == "forkserver":
+            preload()
+        # Collections here would only touch, and so copy, pages that are shared with workers;
+        # and an inherited object's finalizer is no business of this process.
+        gc.disable()
+        gc.freeze()
+        Template(root, method, command, dispositions).run()
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def main() -> NoReturn:
+    """Entry of a fresh interpreter: `argv` holds the socket, the method and the command."""
+    fd = int(sys.argv[1])
+    os.closerange(fd + 1, 1 << 20)  # what the parent had made inheritable is not ours
+    os.closerange(3, fd)
+    serve(socket.socket(fileno=fd), sys.argv[2], sys.argv[3:])

@@ -1,0 +1,115 @@
+"""`--output`: one line of JSON per item, written as the items end.
+
+    {"index": 0, "item": "a.csv", "state": "succeeded", "value": 12, "error": null,
+     "cleanup_error": null, "started": true, "stopped_by": null, "seconds": 0.25, "stack": null}
+
+`value` is the value itself where JSON can hold it, else its `repr` (see `task`). `error` is null or
+`{"type", "message", "traceback"}`. `stack` is where a killed task stood. All keys are always there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import AbstractContextManager, suppress
+from typing import Any, TextIO
+
+from andon.cli.arguments import UsageError
+from andon.errors import RemoteTraceback
+from andon.outcome import Outcome, TaskState
+
+
+class Results(AbstractContextManager["Results"]):
+    """The results file. Each line is handed to the system as soon as it is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, outcome: Outcome, item: str) -> None:
+        """Write the line of one item; `OSError` where that fails."""
+        # ASCII throughout: a file name that is not valid UTF-8 comes as lone surrogates, which
+        # JSON can only hold escaped.
+        self._stream.write(json.dumps(record(outcome, item), allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def __exit__(self, *exc: object) -> None:
+        with suppress(OSError):  # what `write` could not write, it has told
+            self._stream.close()
+
+
+def open_results(path: str | None, source: str | None = None) -> Results | None:
+    """The results file at `path`, emptied; `UsageError` where it cannot be opened.
+
+    `source` is the file that the items come from: the same one would be emptied unread.
+    """
+    if path is None:
+        return None
+    try:
+        if source is not None and os.path.exists(path) and os.path.samefile(path, source):
+            raise UsageError(f"--output {path}: that is the file the items come from")
+        # No temporary name beside it: a FIFO or /dev/stdout works as well as a file.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--output {path}: {getattr(error, 'strerror', None) or error}") from None
+    return Results(open(fd, "w", encoding="ascii"))
+
+
+def record(outcome: Outcome, item: str) -> dict[str, Any]:
+    """The line of one item, as a dictionary."""
+    seconds = None
+    if outcome.started_at is not None and outcome.ended_at is not None:
+        seconds = round(outcome.ended_at - outcome.started_at, 6)
+    failed = outcome.state is TaskState.FAILED
+    return {
+        "index": outcome.index,
+        "item": item,
+        "state": str(outcome.state),
+        "value": outcome.value if outcome.ok else None,
+        "error": _error(outcome.error) if failed else None,
+        "cleanup_error": _error(outcome.cleanup_error),
+        "started": outcome.started,
+        "stopped_by": None if outcome.stopped_by is None else str(outcome.stopped_by),
+        "seconds": seconds,
+        "stack": outcome.stack,
+    }
+
+
+def error_type(error: BaseException) -> str:
+    """The error's type, with its module where it is not a built-in."""
+    kind = type(error)
+    if kind.__module__ in ("builtins", "__main__"):
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def error_message(error: BaseException) -> str:
+    """`str(error)`, also where that itself raises."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"<no message: str() raised {type(second).__name__}>"
+
+
+def remote_traceback(error: BaseException) -> str | None:
+    """The traceback from the worker, as text, from the user's own first frame on."""
+    cause = error.__cause__
+    return _OURS.sub(r"\1", cause.text) if isinstance(cause, RemoteTraceback) else None
+
+
+# The frames of this package at the start of a traceback: the worker takes them for the user's.
+_OURS = re.compile(
+    r"^(Traceback \(most recent call last\):\n)"
+    rf'(?:  File "{re.escape(os.path.dirname(__file__))}.*\n(?:    .*\n)*)+',
+    re.MULTILINE,
+)
+
+
+def _error(error: BaseException | None) -> dict[str, str | None] | None:
+    if error is None:
+        return None
+    return {
+        "type": error_type(error),
+        "message": error_message(error),
+        "traceback": remote_traceback(error),
+    }

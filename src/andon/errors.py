@@ -1,0 +1,200 @@
+"""Every error that andon raises.
+
+    BaseException
+    └── Cancelled                        a stop, on its way through a task or a body
+
+    Exception
+    └── AndonError                       catch this for all of the below
+        ├── TaskCancelledError           result() of a task that a stop ended (is a CancelledError)
+        ├── TaskTimeoutError             a task ran longer than its timeout (is a TimeoutError)
+        ├── GroupTimeoutError            a group's deadline passed (is a TimeoutError)
+        ├── TaskExitError                the task raised SystemExit, KeyboardInterrupt or their like
+        ├── SerializationError           an argument, result or exception could not travel
+        ├── WorkerDiedError              a worker died under a task, not by our order
+        ├── PoolBrokenError              workers die again and again: the pool gave up
+        │   └── InitializerError         the initializer raised
+        ├── PoolClosedError              the pool takes no more work (ValueError and RuntimeError)
+        │   └── PoolShutdownError        a group was stopped because its pool was shut down
+        ├── GroupClosedError             the group is over (RuntimeError)
+        ├── WrongProcessError            a pool or group used in a forked child (RuntimeError)
+        ├── CleanupError                 a process could not be reaped in time
+        └── InternalError                a bug in andon; carries the story of the task
+
+`WorkerDiedError` and `PoolBrokenError` derive from `concurrent.futures.BrokenExecutor`,
+`TaskCancelledError` from `concurrent.futures.CancelledError`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from concurrent.futures import CancelledError as _CancelledError
+from typing import Any
+
+from andon._cancelled import Cancelled
+from andon.outcome import Reason, StoppedBy
+
+__all__ = [
+    "AndonError",
+    "Cancelled",
+    "CleanupError",
+    "GroupClosedError",
+    "GroupTimeoutError",
+    "InitializerError",
+    "InternalError",
+    "PoolBrokenError",
+    "PoolClosedError",
+    "PoolShutdownError",
+    "RemoteTraceback",
+    "SerializationError",
+    "TaskCancelledError",
+    "TaskExitError",
+    "TaskTimeoutError",
+    "WorkerDiedError",
+    "WrongProcessError",
+]
+
+
+class AndonError(Exception):
+    """Base of all errors that andon raises itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only fields would otherwise be lost, or break the unpickling.
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an error in a worker, as text; the `__cause__` of that error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+class TaskCancelledError(AndonError, _CancelledError):
+    """The task was stopped, or never started; fields say how (S44).
+
+    `reason` is the group's reason or None for a lone `future.cancel()`; `started` is None
+    where nobody can know; `stopped_by` names the rung of the ladder.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason | None = None,
+        started: bool | None = None,
+        stopped_by: StoppedBy | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.started = started
+        self.stopped_by = stopped_by
+
+
+class TaskTimeoutError(AndonError, TimeoutError):
+    """A task ran longer than its `timeout` seconds and was stopped (S29)."""
+
+    def __init__(self, message: str, *, timeout: float) -> None:
+        super().__init__(message)
+        self.timeout = timeout
+
+
+class TaskExitError(AndonError):
+    """The task raised a BaseException such as SystemExit; `original` is that exception (S24).
+
+    It is wrapped so that a task can never end, or look like it ends, the parent's program.
+    """
+
+    def __init__(self, message: str, *, original: BaseException) -> None:
+        super().__init__(message)
+        self.original = original
+
+
+class GroupTimeoutError(AndonError, TimeoutError):
+    """The group's deadline passed; unfinished tasks were stopped (S30)."""
+
+    def __init__(self, message: str, *, unfinished: int) -> None:
+        super().__init__(message)
+        self.unfinished = unfinished
+
+
+class SerializationError(AndonError):
+    """Something could not be pickled or unpickled (S28).
+
+    `what` names it ("the arguments", "the result", "the exception"), `where` the side
+    ("worker", "parent"); `original` is the text of the error underneath.
+    """
+
+    def __init__(
+        self, message: str, *, what: str = "", where: str = "", original: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.what = what
+        self.where = where
+        self.original = original
+
+
+class WorkerDiedError(AndonError, BrokenExecutor):
+    """A worker died under this task, and andon had not ordered it (S25).
+
+    `pid` is the worker's, `exitcode` its exit status (negative: the signal's number; None:
+    unknown), `phase` what it was doing.
+    """
+
+    def __init__(
+        self, message: str, *, pid: int | None = None, exitcode: int | None = None, phase: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.phase = phase
+
+
+class PoolBrokenError(AndonError, BrokenExecutor):
+    """Workers died or failed to start again and again; the pool gave up (S42)."""
+
+
+class InitializerError(PoolBrokenError):
+    """The pool's initializer raised in a worker (S42); `__cause__` is its error."""
+
+
+class PoolClosedError(AndonError, RuntimeError, ValueError):
+    """The pool has been closed and takes no more work."""
+
+
+class PoolShutdownError(PoolClosedError):
+    """The group was stopped because its pool was shut down while it ran."""
+
+
+class GroupClosedError(AndonError, RuntimeError):
+    """The group is over; open a new one (S14)."""
+
+
+class WrongProcessError(AndonError, RuntimeError):
+    """A pool or group was used in a process that did not open it (S38)."""
+
+
+class CleanupError(AndonError):
+    """Processes could not be reaped in time; `pids` names them (S21)."""
+
+    def __init__(self, message: str, *, pids: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.pids = pids
+
+
+class InternalError(AndonError):
+    """A transition that the machine's table does not have: a bug in andon (S2)."""
+
+    def __init__(self, message: str, *, story: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.story = story
+
+
+def _rebuild(kind: type[AndonError], args: tuple[Any, ...], fields: dict[str, Any]) -> AndonError:
+    exc = kind.__new__(kind, *args)
+    exc.args = args
+    exc.__dict__.update(fields)
+    return exc

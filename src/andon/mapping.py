@@ -1,0 +1,208 @@
+"""`map` and `imap`: one call, no object to manage."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, TypeVar
+
+from andon._runtime.options import check_callable, open_runtime
+from andon._runtime.runtime import Runtime
+from andon._runtime.scope import Scope, check_common
+from andon._runtime.streams import Stream
+from andon.policy import Policy
+from andon.report.watch import watch
+from andon.taskgroup import open_stream
+from andon.token import Token
+
+T = TypeVar("T")
+
+
+def map(  # it is what it is called everywhere
+    fn: Callable[..., T],
+    items: Iterable[Any],
+    /,
+    *more: Iterable[Any],
+    workers: int | None = None,
+    policy: Policy | Callable[[], Policy] | None = None,
+    deadline: float | None = None,
+    timeout: float | None = None,
+    grace: float | None = None,
+    kill_after: float | None = None,
+    token: Token | None = None,
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] = (),
+    max_tasks_per_worker: int | None = None,
+    start_method: str | None = None,
+    mp_context: Any = None,
+    engine: Any = None,
+    chunksize: int | None = None,
+    buffersize: int | None = None,
+    progress: Any = None,
+) -> list[T]:
+    """Run `fn` for each item in worker processes; return the results as a list, in order.
+
+    ```python
+    squares = andon.map(square, range(100), workers=8)
+    ```
+
+    Blocks until all is over. The first failure stops the rest and is raised bare, with the
+    worker's traceback as its cause. With `policy=andon.collect_all()` nothing stops, and failed
+    items have their exception in the list. Several iterables are taken in step, as by the built-in
+    `map`. The other arguments are those of `TaskGroup`; `deadline` raises `GroupTimeoutError`.
+    """
+    check_callable(fn)
+    times = check_common(deadline, grace, kill_after, timeout, policy, token)
+    total = operator.length_hint(items, -1) if not more else -1
+    runtime = open_runtime(
+        workers=workers,
+        initializer=initializer,
+        initargs=initargs,
+        max_tasks_per_worker=max_tasks_per_worker,
+        start_method_=start_method,
+        mp_context=mp_context,
+        engine=engine,
+        most=total if total > 0 else None,
+        name="andon-map",
+    )
+    scope = _scope(runtime, times, policy, token)
+    watcher = watch(scope.group, progress, total if total >= 0 else None)
+    results: list[T] = []
+    try:
+        try:
+            stream = open_stream(
+                scope.group,
+                fn,
+                items,
+                more,
+                timeout=times[3],
+                chunksize=chunksize,
+                buffersize=buffersize,
+            )
+            results.extend(stream)
+        except BaseException as error:
+            if not scope.leave(error, None):
+                raise
+        else:
+            scope.leave(None, None)
+    finally:
+        watcher.close()
+    return results
+
+
+def imap(
+    fn: Callable[..., T],
+    items: Iterable[Any],
+    /,
+    *more: Iterable[Any],
+    ordered: bool = True,
+    workers: int | None = None,
+    policy: Policy | Callable[[], Policy] | None = None,
+    deadline: float | None = None,
+    timeout: float | None = None,
+    grace: float | None = None,
+    kill_after: float | None = None,
+    token: Token | None = None,
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] = (),
+    max_tasks_per_worker: int | None = None,
+    start_method: str | None = None,
+    mp_context: Any = None,
+    engine: Any = None,
+    chunksize: int | None = None,
+    buffersize: int | None = None,
+    progress: Any = None,
+) -> Iterator[T]:
+    """Run `fn` for each item of a stream that may never end; iterate over the results.
+
+    ```python
+    for line in andon.imap(parse, open("big.log"), workers=8):
+        print(line)
+    ```
+
+    The input is read lazily, in bounded memory. Work begins with the first result asked for.
+    Leaving the loop stops what is left, and waits for it. The first failure stops the rest: the
+    finished results before it in order are handed out, then it is raised bare. `ordered=False`
+    hands results out as they end. The other arguments are those of `TaskGroup`.
+    """
+    check_callable(fn)
+    times = check_common(deadline, grace, kill_after, timeout, policy, token)
+    runtime = open_runtime(
+        workers=workers,
+        initializer=initializer,
+        initargs=initargs,
+        max_tasks_per_worker=max_tasks_per_worker,
+        start_method_=start_method,
+        mp_context=mp_context,
+        engine=engine,
+        name="andon-imap",
+    )
+    options = {"timeout": times[3], "chunksize": chunksize, "buffersize": buffersize}
+    return streamed(
+        _scope(runtime, times, policy, token), fn, items, more, progress, ordered=ordered, **options
+    )
+
+
+def _scope(
+    runtime: Runtime, times: tuple[float | None, ...], policy: Any, token: Token | None
+) -> Scope:
+    return Scope(
+        runtime,
+        own=True,
+        policy=policy,
+        deadline=times[0],
+        grace=times[1],
+        kill_after=times[2],
+        token=token,
+        keep_outcomes=False,
+        bare=True,
+        lexical=False,
+    )
+
+
+def streamed(
+    scope: Scope,
+    fn: Callable[..., Any],
+    items: Iterable[Any],
+    more: tuple[Iterable[Any], ...] = (),
+    progress: Any = None,
+    end: float | None = None,
+    **options: Any,
+) -> Generator[Any, None, None]:
+    """A scope's results as a generator that leaves the scope when it ends or is dropped.
+
+    `end`: the monotonic time from which on waiting for a result raises `TimeoutError`.
+    """
+    try:
+        stream = open_stream(scope.group, fn, items, more, **options)
+    except BaseException as error:
+        scope.leave(error, None)
+        raise
+    results = _results(scope, stream, progress, end)
+    next(results)  # it stands in its `try` now: dropping it leaves the scope
+    return results
+
+
+def _results(
+    scope: Scope, stream: Stream, progress: Any, end: float | None
+) -> Generator[Any, None, None]:
+    watcher = watch(scope.group, progress)
+    try:
+        try:
+            yield None
+            while True:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                try:
+                    result = stream.next(left)
+                except StopIteration:
+                    break
+                yield result
+        except BaseException as error:
+            stream.close()
+            if not scope.leave(error, None):
+                raise
+        else:
+            scope.leave(None, None)
+    finally:
+        watcher.close()

@@ -1,0 +1,95 @@
+"""Policies: when does an outcome stop the group? (S39, S40)
+
+A policy is a small pure object, new for each group. It is asked under the machine's lock:
+it must not block, and it must not call back into andon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from andon.outcome import TaskState
+
+
+class Decision(Enum):
+    """What a policy answers."""
+
+    CONTINUE = "continue"
+    DRAIN = "drain"
+    CANCEL = "cancel"
+
+
+@dataclass(slots=True)
+class Stats:
+    """A group's counts: items submitted and items that have each outcome."""
+
+    submitted: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    abandoned: int = 0
+
+    @property
+    def done(self) -> int:
+        """How many have their outcome."""
+        return self.succeeded + self.failed + self.cancelled + self.abandoned
+
+
+class Policy(Protocol):
+    """Decides what an outcome means for its group.
+
+    `failures_only`: `on_outcome` need not be asked about successes.
+    `first_failure_decides`: a failing worker may stop its siblings before the parent knows (S11).
+    `raises`: failures are raised when the group closes; otherwise they stay in the outcomes.
+    """
+
+    failures_only: bool
+    first_failure_decides: bool
+    raises: bool
+
+    def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
+        """Called once per outcome, after `stats` has counted it."""
+
+
+@dataclass(slots=True)
+class _FailFast:
+    halt: Decision
+    failures_only: bool = True
+    first_failure_decides: bool = True
+    raises: bool = True
+
+    def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
+        return self.halt if state is TaskState.FAILED else Decision.CONTINUE
+
+
+@dataclass(slots=True)
+class _CollectAll:
+    failures_only: bool = True
+    first_failure_decides: bool = False
+    raises: bool = False
+
+    def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
+        return Decision.CONTINUE
+
+
+def fail_fast(halt: str = "now") -> Policy:
+    """The default: the first failure stops the group and is raised.
+
+    `halt="now"` stops running tasks too; `halt="soon"` lets them finish and starts no others.
+    """
+    if halt not in ("now", "soon"):
+        raise ValueError(f"halt must be 'now' or 'soon', not {halt!r}")
+    now = halt == "now"
+    # While draining, running tasks must not see a stop: only `now` may pull the cord itself.
+    return _FailFast(Decision.CANCEL if now else Decision.DRAIN, first_failure_decides=now)
+
+
+def collect_all() -> Policy:
+    """No failure stops the group or is raised; read them in the outcomes."""
+    return _CollectAll()
+
+
+PolicyFactory = Callable[[], Policy]

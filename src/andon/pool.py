@@ -1,0 +1,321 @@
+"""`Pool`: `multiprocessing.Pool`'s surface over one warm set of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, NoReturn, TypeVar
+
+from andon._runtime.collector import Collector
+from andon._runtime.futures import Future
+from andon._runtime.options import check_callable, make_policy, positive_int
+from andon._runtime.shared import SharedPool
+from andon.errors import PoolClosedError
+from andon.mapping import streamed
+from andon.policy import Policy
+from andon.taskgroup import open_stream, submit_call
+from andon.token import Token
+
+T = TypeVar("T")
+
+
+class Pool(SharedPool):
+    """A warm pool for many groups; its methods are those of `multiprocessing.Pool`.
+
+    ```python
+    with andon.Pool(8) as pool:
+        print(pool.map(work, range(100)))
+        with andon.TaskGroup(pool=pool) as tg:
+            tg.submit(work, 1)
+    ```
+
+    The first failure of a `map` stops the rest of that map, and no other call. A worker that dies
+    fails its task alone. Leaving the `with` terminates, as in `multiprocessing`.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_worker: int | None = None,
+        *,
+        start_method: str | None = None,
+        mp_context: Any = None,
+        policy: Policy | Callable[[], Policy] | None = None,
+        deadline: float | None = None,
+        timeout: float | None = None,
+        grace: float | None = None,
+        kill_after: float | None = None,
+        token: Token | None = None,
+        reuse_interrupted: bool = False,
+        engine: Any = None,
+    ) -> None:
+        self._closing = False
+        super().__init__(
+            deadline=deadline,
+            timeout=timeout,
+            grace=grace,
+            kill_after=kill_after,
+            token=token,
+            policy=policy,
+            workers=workers,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_worker=max_tasks_per_worker,
+            start_method_=start_method,
+            mp_context=mp_context,
+            reuse_interrupted=reuse_interrupted,
+            engine=engine,
+            prestart=True,
+            name="andon-pool",
+        )
+
+    def apply(self, fn: Callable[..., T], args: Iterable[Any] = (), kwds: Any = None) -> T:
+        """Run `fn(*args, **kwds)` in a worker; block for its result."""
+        return self._submit(fn, args, kwds).result()
+
+    def apply_async(
+        self,
+        fn: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Any = None,
+        callback: Callable[[T], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+    ) -> AsyncResult[T]:
+        """As `apply`, but returns an `AsyncResult` at once."""
+        future = self._submit(fn, args, kwds)
+        result: AsyncResult[T] = AsyncResult(future)
+        if callback is not None or error_callback is not None:
+            future.add_done_callback(lambda f: _call_back(result, callback, error_callback))
+        return result
+
+    def map(
+        self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[T]:
+        """The results of `fn` over the items, as a list; the first failure stops and is raised."""
+        return self._map(fn, iterable, chunksize, star=False)
+
+    def starmap(
+        self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
+        """As `map`, with each item unpacked into arguments."""
+        return self._map(fn, iterable, chunksize, star=True)
+
+    def map_async(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+    ) -> AsyncResult[list[T]]:
+        """As `map`, but returns an `AsyncResult` at once; the input is read at once too."""
+        return self._map_async(fn, iterable, chunksize, callback, error_callback, star=False)
+
+    def starmap_async(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], Any] | None = None,
+        error_callback: Callable[[BaseException], Any] | None = None,
+    ) -> AsyncResult[list[T]]:
+        """As `starmap`, but returns an `AsyncResult` at once."""
+        return self._map_async(fn, iterable, chunksize, callback, error_callback, star=True)
+
+    def imap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The results as an iterator, in order; the input is read lazily."""
+        return self._imap(fn, iterable, chunksize, buffersize, ordered=True)
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The results as an iterator, as they end."""
+        return self._imap(fn, iterable, chunksize, buffersize, ordered=False)
+
+    def close(self) -> None:
+        """Take no more work; what was accepted goes on. Does not block."""
+        self._closing = True
+
+    def terminate(self) -> None:
+        """Kill what runs, drop what waits, and end the workers. Bounded."""
+        self._closing = True
+        self._shut_down(kill=True)
+
+    def join(self) -> None:
+        """Block until all accepted work is over and the workers are gone; `close` comes first."""
+        if not self._closing:
+            raise ValueError("Pool is still running: call close() or terminate() before join()")
+        self._shut_down(kill=False)
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.terminate()
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __repr__(self) -> str:
+        state = "CLOSE" if self._closing else "RUN"
+        return f"<andon.Pool state={state} workers={self._runtime.config.workers}>"
+
+    # Inside --------------------------------------------------------------------------------------
+
+    def _check_running(self) -> None:
+        if self._closing:
+            raise PoolClosedError("Pool not running")
+
+    def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
+        self._check_running()
+        check_callable(fn)
+        return submit_call(self._loose, fn, tuple(args), dict(kwds or {}), self._times[3])
+
+    def _map(
+        self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool
+    ) -> list[T]:
+        self._check_running()
+        scope = self._open_scope()
+        results: list[T] = []
+        try:
+            results.extend(
+                open_stream(
+                    scope.group,
+                    fn,
+                    iterable,
+                    star=star,
+                    timeout=self._times[3],
+                    chunksize=chunksize,
+                )
+            )
+        except BaseException as error:
+            if not scope.leave(error, None):
+                raise
+        else:
+            scope.leave(None, None)
+        return results
+
+    def _map_async(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        callback: Callable[[list[T]], Any] | None,
+        error_callback: Callable[[BaseException], Any] | None,
+        *,
+        star: bool,
+    ) -> AsyncResult[list[T]]:
+        self._check_running()
+        check_callable(fn)
+        items = list(iterable)
+        size = positive_int("chunksize", chunksize)
+        if size is None:
+            size = max(1, -(-len(items) // (4 * self._runtime.config.workers)))
+        result: AsyncResult[list[T]] = AsyncResult()
+        result._source = Collector(
+            self._open_group(make_policy(self._policy)),
+            fn,
+            items,
+            star=star,
+            chunksize=size,
+            timeout=self._times[3],
+            on_done=lambda: _call_back(result, callback, error_callback),
+        )
+        return result
+
+    def _imap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        buffersize: int | None,
+        *,
+        ordered: bool,
+    ) -> Iterator[T]:
+        self._check_running()
+        return streamed(
+            self._open_scope(),
+            fn,
+            iterable,
+            ordered=ordered,
+            timeout=self._times[3],
+            chunksize=chunksize,
+            buffersize=buffersize,
+        )
+
+
+class AsyncResult(Generic[T]):
+    """The result of an `…_async` call, now or later."""
+
+    def __init__(self, source: Any = None) -> None:
+        self._source: Future[T] | Collector = source
+
+    def ready(self) -> bool:
+        """Is the call over?"""
+        source = self._source
+        return source.done if isinstance(source, Collector) else source.done()
+
+    def successful(self) -> bool:
+        """Did it end without an error? `ValueError` while it is not over."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        try:
+            self.get(0)
+        except BaseException:  # a cancelled call is no success either
+            return False
+        return True
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block up to `timeout` seconds (None: until the call is over)."""
+        source = self._source
+        if isinstance(source, Collector):
+            source.wait(timeout)
+        else:
+            source._wait(timeout)
+
+    def get(self, timeout: float | None = None) -> T:
+        """The result, or its error; `multiprocessing.TimeoutError` when the time is up."""
+        self.wait(timeout)
+        if not self.ready():
+            from multiprocessing import TimeoutError as Late  # heavy
+
+            raise Late
+        source = self._source
+        if isinstance(source, Collector):
+            return source.result()  # type: ignore[return-value]
+        return source.result(0)
+
+
+def _call_back(
+    result: AsyncResult[Any],
+    callback: Callable[[Any], Any] | None,
+    error_callback: Callable[[BaseException], Any] | None,
+) -> None:
+    try:
+        value = result.get(0)
+    except BaseException as error:
+        if error_callback is not None:
+            error_callback(error)
+    else:
+        if callback is not None:
+            callback(value)

@@ -1,0 +1,164 @@
+"""Progress for people: a bar where they look at a terminal, plain lines elsewhere.
+
+Invariants of both:
+1. `update` may come from any thread, and before `start` or after `finish`, where it does nothing:
+   whoever looks at a group and whoever ends it are not in step.
+2. `finish` leaves the stream at the start of a line. Calling it twice does nothing more.
+3. Time and stream come from outside, so that tests need no clock and no terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TextIO
+
+from andon.outcome import Reason
+from andon.report.progress import Progress, Reporter
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+INTERVAL = 5.0
+"""Seconds between two plain lines."""
+
+
+def bar(stream: TextIO | None = None, *, last_line: bool = True) -> Reporter:
+    """A reporter for people: a bar where `stream` is a terminal, plain lines elsewhere.
+
+    `stream` is standard error by default. Plain lines come every five seconds at most, and once at
+    the end unless `last_line` is False.
+    """
+    stream = sys.stderr if stream is None else stream
+    if _is_terminal(stream):
+        try:
+            import rich.progress  # noqa: F401  # only to learn whether it is there
+        except ImportError:
+            pass
+        else:
+            return _Bar(stream)
+    return _Lines(stream, last_line=last_line)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    if os.environ.get("TERM", "") == "dumb":
+        return False
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # a stand-in without isatty; a closed stream
+        return False
+
+
+class _Lines:
+    """A plain line now and then: for logs and pipes."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        last_line: bool = True,
+        interval: float = INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._last_line = last_line
+        self._interval = interval
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next: float | None = None  # when a line may come; None: not started, or finished
+
+    def start(self, total: int | None) -> None:
+        with self._lock:
+            # The first line, too, waits for one interval: a short run needs no progress.
+            self._next = self._clock() + self._interval
+
+    def update(self, snapshot: Progress) -> None:
+        with self._lock:
+            now = self._clock()
+            if self._next is None or now < self._next:
+                return
+            self._next = now + self._interval
+            self._say(str(snapshot))
+
+    def finish(self, snapshot: Progress, reason: Reason | None) -> None:
+        with self._lock:
+            if self._next is None:
+                return
+            self._next = None
+            if self._last_line:
+                why = "" if reason is None else f"; stopped: {reason}"
+                self._say(f"{snapshot}{why}")
+
+    def _say(self, text: str) -> None:
+        self._stream.write(f"andon: {text}\n")
+        self._stream.flush()
+
+
+class _Bar:
+    """A bar that is drawn in place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._live: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def start(self, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        with self._lock:
+            if self._live is not None:
+                return
+            self._live = RichProgress(
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[counts]}"),
+                TimeElapsedColumn(),
+                console=Console(file=self._stream),
+                refresh_per_second=8,
+                # rich would send what the program prints to *our* stream: a standard output that
+                # goes into a pipe would end up on the terminal.
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._task = self._live.add_task("", total=total, counts="")
+            self._live.start()
+
+    def update(self, snapshot: Progress) -> None:
+        with self._lock:
+            self._draw(snapshot)
+
+    def finish(self, snapshot: Progress, reason: Reason | None) -> None:
+        with self._lock:
+            if self._live is None:
+                return
+            if snapshot.total is None:
+                # Without a total the bar would stay in the middle of its to and fro.
+                snapshot = replace(snapshot, total=snapshot.finished)
+            self._draw(snapshot)
+            self._live.stop()
+            self._live = None
+
+    def _draw(self, snapshot: Progress) -> None:
+        if self._live is None or self._task is None:
+            return
+        counts = []
+        if snapshot.failed:
+            counts.append(f"[red]{snapshot.failed} failed[/red]")
+        if snapshot.cancelled:
+            counts.append(f"[yellow]{snapshot.cancelled} cancelled[/yellow]")
+        if snapshot.running:
+            counts.append(f"{snapshot.running} running")
+        self._live.update(
+            self._task,
+            completed=snapshot.finished,
+            total=snapshot.total,
+            counts=" · ".join(counts),
+        )

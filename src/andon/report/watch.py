@@ -1,0 +1,85 @@
+"""Shows a group's counts to a reporter, ten times a second at most, while they change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from andon.outcome import Reason
+from andon.policy import Stats
+from andon.report.progress import Progress, Reporter, reporter_for
+
+if TYPE_CHECKING:
+    from andon._runtime.runtime import Runtime
+
+_REFRESH = 0.1  # seconds; a display needs no more
+_log = logging.getLogger("andon")
+
+
+class Watched(Protocol):
+    """What is needed of a group."""
+
+    stats: Stats
+    reason: Reason | None
+    runtime: Runtime
+
+
+class Watcher:
+    """Reads the counts until closed. Without a reporter it does nothing and has no thread."""
+
+    def __init__(self, group: Watched, reporter: Reporter | None, total: int | None) -> None:
+        self._group = group
+        self._reporter = reporter
+        self._total = total
+        self._began = time.monotonic()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        if reporter is not None:
+            self._tell(lambda: reporter.start(total))
+            self._thread = threading.Thread(target=self._loop, name="andon-progress", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """The group is over: show its last counts."""
+        thread, self._thread = self._thread, None
+        if thread is not None and self._reporter is not None:
+            self._over.set()
+            thread.join(1.0)
+            reporter = self._reporter
+            self._tell(lambda: reporter.finish(self._snapshot(), self._group.reason))
+
+    def _loop(self) -> None:
+        shown: Any = None
+        while not self._over.wait(_REFRESH):
+            snapshot = self._snapshot()
+            counts = (snapshot.finished, snapshot.running, snapshot.total)
+            if counts != shown:
+                shown = counts
+                reporter = self._reporter
+                assert reporter is not None
+                self._tell(lambda r=reporter, s=snapshot: r.update(s))
+
+    def _snapshot(self) -> Progress:
+        stats = self._group.stats
+        in_flight = stats.submitted - stats.done  # most of it waits, read ahead for the workers
+        return Progress(
+            stats.succeeded,
+            stats.failed,
+            stats.cancelled,
+            min(in_flight, self._group.runtime.capabilities.slots),
+            self._total,
+            time.monotonic() - self._began,
+        )
+
+    def _tell(self, call: Any) -> None:
+        try:
+            call()
+        except Exception:  # a display's error is never its group's
+            _log.exception("a progress reporter raised")
+
+
+def watch(group: Watched, progress: Any, total: int | None = None) -> Watcher:
+    """Show `group` to what a `progress=` argument asks for."""
+    return Watcher(group, reporter_for(progress), total)

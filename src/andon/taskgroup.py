@@ -1,0 +1,369 @@
+"""`TaskGroup`: the scope. It is left only when all of its work is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+
+from andon._engines.port import Call
+from andon._runtime.futures import Future
+from andon._runtime.groups import Group
+from andon._runtime.options import check_callable, open_runtime, positive_int, seconds
+from andon._runtime.runtime import Runtime
+from andon._runtime.scope import Scope, check_common
+from andon._runtime.streams import Stream
+from andon.outcome import Outcome, Reason, ReasonKind, Verdict
+from andon.policy import Policy, Stats
+from andon.report.watch import Watcher, watch
+from andon.token import Token
+
+if TYPE_CHECKING:
+    from andon.executor import ProcessPoolExecutor
+    from andon.pool import Pool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class TaskGroup:
+    """A set of tasks that share one fate, in worker processes.
+
+    ```python
+    with andon.TaskGroup(workers=4) as tg:
+        a = tg.submit(load, "a.csv")
+        b = tg.submit(load, "b.csv", timeout=30)
+    print(a.result(), b.result())
+    ```
+
+    The first task that fails stops all others: those that wait never start, those that run are
+    stopped by the ladder (token, then an exception raised inside them, then a kill), with all that
+    they started. Leaving the `with` blocks until every worker involved is idle or gone, then
+    raises an `ExceptionGroup` of all failures. Finished results stay readable.
+
+    `workers`: how many processes (None: the usable CPUs); or `pool`: an open `Pool` or
+    `ProcessPoolExecutor` to run on. `deadline`: seconds from entering until the group is stopped.
+    `timeout`: seconds for each task, from the start of its call. `grace`: seconds that a task
+    which uses its token gets before it is interrupted (5). `kill_after`: seconds from the
+    interrupt to the kill (2). `policy`: `fail_fast()` (default) or `collect_all()`. `token`: an
+    `andon.Event` that stops the group when set. `initializer`, `initargs`,
+    `max_tasks_per_worker`, `start_method`, `mp_context`, `reuse_interrupted` and `engine` are for
+    a group with workers of its own. `progress`: True, or a callable that takes snapshots.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        pool: Pool | ProcessPoolExecutor | None = None,
+        policy: Policy | Callable[[], Policy] | None = None,
+        deadline: float | None = None,
+        timeout: float | None = None,
+        grace: float | None = None,
+        kill_after: float | None = None,
+        token: Token | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_worker: int | None = None,
+        start_method: str | None = None,
+        mp_context: Any = None,
+        reuse_interrupted: bool = False,
+        engine: Any = None,
+        progress: Any = None,
+        name: str | None = None,
+    ) -> None:
+        self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
+        self._policy = policy
+        self._token = token
+        self._pool = pool
+        self._progress = progress
+        self._options: dict[str, Any] = {
+            "workers": workers,
+            "initializer": initializer,
+            "initargs": initargs,
+            "max_tasks_per_worker": max_tasks_per_worker,
+            "start_method_": start_method,
+            "mp_context": mp_context,
+            "reuse_interrupted": reuse_interrupted,
+            "engine": engine,
+        }
+        if pool is not None:
+            given = [k.rstrip("_") for k, v in self._options.items() if v not in (None, (), False)]
+            if given:
+                raise ValueError(
+                    "a group on a pool uses the pool's workers: "
+                    f"give {', '.join(given)} to the pool instead"
+                )
+            if not hasattr(pool, "_runtime"):
+                raise TypeError(
+                    f"pool must be an andon.Pool or an andon.ProcessPoolExecutor, not {pool!r}"
+                )
+        self.name = name or "andon"
+        self._scope: Scope | None = None
+        self._watcher: Watcher | None = None
+        self._streams: list[Stream] = []  # maps that nobody has begun to iterate
+
+    def __enter__(self) -> TaskGroup:
+        """Open the group. Starts no worker yet; does not block."""
+        if self._scope is not None:
+            raise RuntimeError("a TaskGroup is used once; make a new one")
+        deadline, grace, kill_after, _ = self._times
+        links: tuple[Token, ...] = ()
+        if self._pool is None:
+            runtime = open_runtime(**self._options, name=self.name)
+        else:
+            runtime = self._pool._runtime
+            links = self._pool._links
+        self._scope = Scope(
+            runtime,
+            own=self._pool is None,
+            policy=self._policy,
+            deadline=deadline,
+            grace=grace,
+            kill_after=kill_after,
+            token=self._token,
+            links=links,
+        )
+        self._watcher = watch(self._scope.group, self._progress)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Wait for all tasks, or stop them where the body raised; then raise what failed."""
+        scope = self._entered()
+        try:
+            if error is None:
+                error = self._drain_streams()
+                absorbed = scope.leave(error, self)
+                if error is not None and not absorbed:
+                    raise error
+                return absorbed
+            return scope.leave(error, self)
+        finally:
+            self._streams.clear()
+            if self._watcher is not None:
+                self._watcher.close()
+
+    # The body's operations -----------------------------------------------------------------------
+
+    def submit(
+        self,
+        fn: Callable[P, T],
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Future[T]:
+        """Run `fn(*args, **kwargs)` in a worker; return its future at once.
+
+        `timeout`: seconds from the start of the call. Raises `Cancelled` once the group is
+        stopping (the `with` absorbs it), `GroupClosedError` after it, `SerializationError` where
+        the arguments cannot be pickled.
+        """
+        check_callable(fn)
+        limit = seconds("timeout", timeout, zero=False)
+        return submit_call(
+            self._entered().group, fn, args, kwargs, self._times[3] if limit is None else limit
+        )
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Run `fn` for each item; iterate over the results in the order of the items.
+
+        The input is read lazily, in bounded memory: at most `buffersize` items ahead of the results
+        that you took. Work begins at once; results that nobody asks for are computed all the
+        same before the group is left. `timeout` is for each item. Once the group is stopping, the
+        iterator hands out the finished results at its front, then raises `Cancelled`.
+        """
+        stream = self._stream(
+            fn, items, more, timeout=timeout, chunksize=chunksize, buffersize=buffersize
+        )
+        self._streams = [s for s in self._streams if not s.started]
+        self._streams.append(stream)
+        return stream
+
+    @overload
+    def imap(
+        self,
+        fn: Callable[..., T],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        ordered: bool = ...,
+        return_outcomes: Literal[False] = ...,
+        timeout: float | None = ...,
+        chunksize: int | None = ...,
+        buffersize: int | None = ...,
+    ) -> Iterator[T]: ...
+
+    @overload
+    def imap(
+        self,
+        fn: Callable[..., T],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        ordered: bool = ...,
+        return_outcomes: Literal[True],
+        timeout: float | None = ...,
+        chunksize: int | None = ...,
+        buffersize: int | None = ...,
+    ) -> Iterator[Outcome]: ...
+
+    def imap(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+        ordered: bool = False,
+        return_outcomes: bool = False,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As `map`, but results come as they end, unless `ordered`.
+
+        With `return_outcomes`, every item that was read yields its `Outcome`, also the stopped and
+        the never started ones after a stop; then `Cancelled` is raised.
+        """
+        return self._stream(
+            fn,
+            items,
+            more,
+            ordered=ordered,
+            as_outcomes=return_outcomes,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+        )
+
+    def cancel(self, reason: str = "") -> None:
+        """Stop the group, quietly: the `with` then raises nothing but real failures.
+
+        Returns at once, from any thread or callback. Idempotent; the first reason wins.
+        """
+        group = self._entered().group
+        group.runtime.stop(group, ReasonKind.CANCEL, reason)
+
+    # What there is to read -----------------------------------------------------------------------
+
+    @property
+    def token(self) -> Token:
+        """What the tasks read to learn that they should stop."""
+        return self._entered().group.token
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """The outcomes that there are, in order of submission; readable afterwards too (S45)."""
+        return self._entered().group.outcomes
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the group stopped; None while nothing stopped it."""
+        return self._entered().group.reason
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """`ok`, `failed` or `cancelled`; None until it is decided."""
+        return self._entered().group.verdict
+
+    @property
+    def stats(self) -> Stats:
+        """Counts of tasks, by outcome."""
+        return self._entered().group.stats
+
+    def __repr__(self) -> str:
+        if self._scope is None:
+            return "<andon.TaskGroup not entered>"
+        group = self._scope.group
+        state = "closed" if group.closed else "stopping" if group.reason is not None else "open"
+        stats = group.stats
+        return f"<andon.TaskGroup {state}, {stats.done} of {stats.submitted} tasks done>"
+
+    # Inside --------------------------------------------------------------------------------------
+
+    def _entered(self) -> Scope:
+        if self._scope is None:
+            raise RuntimeError("enter the group first: with andon.TaskGroup() as tg: ...")
+        return self._scope
+
+    def _stream(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        more: tuple[Iterable[Any], ...],
+        *,
+        timeout: float | None,
+        **options: Any,
+    ) -> Stream:
+        group = self._entered().group
+        group.check()
+        limit = seconds("timeout", timeout, zero=False)
+        return open_stream(
+            group, fn, items, more, timeout=self._times[3] if limit is None else limit, **options
+        )
+
+    def _drain_streams(self) -> BaseException | None:
+        try:
+            for stream in self._streams:
+                if not stream.started:
+                    stream.drain()
+        except BaseException as error:
+            return error
+        return None
+
+
+def submit_call(
+    group: Group,
+    fn: Callable[..., T],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    timeout: float | None,
+) -> Future[T]:
+    """One call, one task, one future: what every `submit` comes down to."""
+    runtime: Runtime = group.runtime
+    task = runtime.submit(group, Call(fn, args, kwargs), Future, timeout=timeout)
+    sink = task.sink
+    assert isinstance(sink, Future)
+    return sink
+
+
+def open_stream(
+    group: Group,
+    fn: Callable[..., Any],
+    items: Iterable[Any],
+    more: tuple[Iterable[Any], ...] = (),
+    *,
+    chunksize: Any = None,
+    buffersize: Any = None,
+    star: bool = False,
+    **options: Any,
+) -> Stream:
+    """Check a map's arguments and begin it: what every map comes down to."""
+    check_callable(fn)
+    sizes: dict[str, Any] = {
+        "chunksize": positive_int("chunksize", chunksize),
+        "buffersize": positive_int("buffersize", buffersize),
+    }
+    if more:
+        items, star = zip(items, *more, strict=False), True
+    try:
+        return Stream(group, fn, items, star=star, **sizes, **options)
+    except TypeError as error:
+        if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
+            raise TypeError(f"the items must be iterable, not {items!r}") from None
+        raise error

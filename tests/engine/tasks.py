@@ -1,0 +1,263 @@
+"""What the workers of these tests run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+from andon import task as andon_task
+from tests.support import Stage
+
+
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def my_pid(*_: object) -> int:
+    return os.getpid()
+
+
+def fail(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def fail_at(item: int) -> int:
+    if item == 3:
+        raise ValueError(f"item {item}")
+    return item
+
+
+def exit_with(code: int) -> NoReturn:
+    os._exit(code)
+
+
+def exit_at(item: int) -> int:
+    if item == 3:
+        os._exit(5)
+    return item
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def kill_self(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(30)
+
+
+def size(data: bytes) -> int:
+    return len(data)
+
+
+def big(length: int) -> bytes:
+    return b"x" * length
+
+
+def die_sending(length: int, running: Stage) -> Any:
+    """A result so large that its sender is at it when it is killed."""
+    running.reach(os.getpid())
+    return bytes(length)
+
+
+def hold(running: Stage, go: Stage) -> int:
+    running.reach(os.getpid())
+    go.hold()
+    return os.getpid()
+
+
+# Siblings to stop ---------------------------------------------------------------------------------
+
+
+def check_loop(running: Stage) -> None:
+    andon_task.check()
+    running.reach(os.getpid())
+    while True:
+        andon_task.check()
+
+
+def nap(running: Stage) -> None:
+    running.reach(os.getpid())
+    time.sleep(60)
+
+
+def spin(running: Stage) -> None:
+    running.reach(os.getpid())
+    while True:
+        pass
+
+
+def swallow(running: Stage) -> None:
+    running.reach(os.getpid())
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+
+
+def hold_the_gil(running: Stage) -> None:
+    running.reach(os.getpid())
+    ctypes.PyDLL(None).sleep(60)
+
+
+def stop_self(running: Stage) -> None:
+    running.reach(os.getpid())
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(60)
+
+
+def clean_up(running: Stage, cleaning: Stage, go: Stage) -> None:
+    try:
+        running.reach(os.getpid())
+        time.sleep(60)
+    finally:
+        cleaning.reach()
+        go.hold()
+
+
+def clean_up_badly(running: Stage) -> None:
+    try:
+        running.reach(os.getpid())
+        time.sleep(60)
+    finally:
+        raise OSError("the clean-up failed")
+
+
+def with_children(running: Stage) -> None:
+    """One child in our group, one in a session of its own, one whose parent is gone."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    children = [
+        subprocess.Popen([sys.executable, "-S", "-c", code]),
+        subprocess.Popen([sys.executable, "-S", "-c", code], start_new_session=True),
+    ]
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+        os.write(write, b"%d" % child)
+        os._exit(0)
+    orphan = int(os.read(read, 20))
+    os.wait()
+    running.reach(" ".join(map(str, (os.getpid(), *(c.pid for c in children), orphan))))
+    time.sleep(60)
+
+
+def with_threads(running: Stage) -> None:
+    for _ in range(3):
+        threading.Thread(target=time.sleep, args=(60,)).start()
+    running.reach(os.getpid())
+    time.sleep(60)
+
+
+# Initializers -------------------------------------------------------------------------------------
+
+initialised: list[Any] = []
+
+
+def initialise(*args: Any) -> None:
+    initialised.append((os.getpid(), args))
+
+
+def was_initialised() -> list[Any]:
+    return list(initialised)
+
+
+def initialise_and_tell(told: Stage) -> None:
+    told.reach(os.getpid())
+
+
+def fail_to_initialise() -> NoReturn:
+    raise LookupError("no such table")
+
+
+def die_initialising() -> NoReturn:
+    os._exit(9)
+
+
+# Poison -------------------------------------------------------------------------------------------
+
+
+def _raise(text: str) -> NoReturn:
+    raise RuntimeError(text)
+
+
+def _die(code: int) -> NoReturn:
+    os._exit(code)
+
+
+class CannotUnpickle:
+    """Pickles well, and raises where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return _raise, ("no way back",)
+
+
+class CannotUnpickleElsewhere:
+    """Only in another process than this one."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+    def __reduce__(self) -> Any:
+        return _here_only, (self.pid,)
+
+
+def _here_only(pid: int) -> CannotUnpickleElsewhere:
+    if os.getpid() != pid:
+        raise RuntimeError("a stranger here")
+    return CannotUnpickleElsewhere()
+
+
+class DiesUnpickling:
+    def __reduce__(self) -> Any:
+        return _die, (11,)
+
+
+class CannotPickle:
+    def __reduce__(self) -> Any:
+        raise TypeError("not me")
+
+
+class Picky(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+
+
+def make(kind: type) -> Any:
+    return kind()
+
+
+def take(*_: object) -> str:
+    return "taken"
+
+
+def raise_picky() -> NoReturn:
+    raise Picky(1, 2)
+
+
+def raise_unpicklable() -> NoReturn:
+    error = ValueError("heavy")
+    error.load = threading.Lock()  # type: ignore[attr-defined]
+    raise error
+
+
+def leave(how: str) -> NoReturn:
+    if how == "exit":
+        sys.exit(0)
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    raise GeneratorExit

@@ -1,0 +1,770 @@
+"""The local engine by itself, under every start method."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
+from andon._engines.local import descriptors
+from andon._engines.payloads import Rang
+from andon._engines.port import Call, Config
+from andon.errors import InitializerError, PoolBrokenError, SerializationError
+from andon.outcome import StoppedBy
+from tests.engine import tasks
+from tests.engine.driver import Driver, driver
+from tests.support import PATIENCE, Stage, eventually, run_python, wait_gone
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+
+MakeStage = Callable[..., Stage]
+
+
+# What tasks do ------------------------------------------------------------------------------------
+
+
+def test_values_come_back(start_method: str) -> None:
+    with driver(start_method, 2) as d:
+        event: Any = d.run(tasks.add, 1, b=2)
+        assert isinstance(event, Succeeded)
+        assert (event.index, event.count, event.payload.values) == (0, 1, [3])
+        assert event.payload.started_at <= event.payload.ended_at <= time.monotonic()
+        numbers = [d.submit(tasks.square, i) for i in range(200)]
+        results: list[Any] = [d.finish(n)[0] for n in numbers]
+        assert [r.payload.values for r in results] == [[i * i] for i in range(200)]
+
+
+def test_a_workers_error_comes_back_with_its_traceback(start_method: str) -> None:
+    with driver(start_method) as d:
+        event: Any = d.run(tasks.fail, "wrong")
+        assert isinstance(event, Failed) and event.started
+        error = event.payload.error
+        assert type(error) is ValueError and error.args == ("wrong",)
+        assert "tasks.py" in str(error.__cause__) and "raise ValueError(text)" in str(
+            error.__cause__
+        )
+        assert d.value(tasks.add, 1, 1) == 2
+
+
+def test_S45_a_span_reports_every_item_of_its_own(start_method: str) -> None:
+    with driver(start_method) as d:
+        events: list[Any] = d.finish(d.submit_span(tasks.square, list(range(1000))))
+        assert [v for e in events for v in e.payload.values] == [i * i for i in range(1000)]
+        assert [e.index for e in events] == [
+            sum(e.count for e in events[:n]) for n in range(len(events))
+        ]
+        events = d.finish(d.submit_span(tasks.fail_at, list(range(6))))
+        assert [(type(e), e.index) for e in events if isinstance(e, Failed)] == [(Failed, 3)]
+        assert [v for e in events if isinstance(e, Succeeded) for v in e.payload.values] == [
+            0, 1, 2, 4, 5,
+        ]  # fmt: skip
+
+
+def test_part_of_a_span(start_method: str) -> None:
+    with driver(start_method) as d:
+        for items in ([(i, 10) for i in range(9)], [[i, 10] for i in range(9)]):
+            ident = d.submit_span(tasks.add, items, 3, 7, star=True)
+            events: list[Any] = d.finish(ident)
+            assert events[0].index == 3
+            assert [v for e in events for v in e.payload.values] == [13, 14, 15, 16]
+
+
+def test_S11_the_first_failure_pulls_the_word_itself(start_method: str) -> None:
+    with driver(start_method) as d:
+        order: list[str] = []
+        d.on_post = lambda events: order.extend(type(e).__name__ for e in events)
+        events = d.finish(d.submit_span(tasks.fail_at, list(range(6)), fatal=True))
+        assert isinstance(events[-1], Failed) and events[-1].index == 3
+        assert d.group.token.is_set()
+        assert order.index("Rang") < order.index("Failed")
+
+
+def test_when_a_word_was_pulled_the_puller_is_still_shown_with_its_attempt(
+    start_method: str,
+) -> None:
+    """Even where its next attempt already waits (the runtime asks whose cord it was)."""
+    with driver(start_method) as d:
+        seen: list[Any] = []
+
+        def look(events: list[Event]) -> None:
+            if isinstance(events[0], Rang):
+                pulled = d.group.token._pulled()
+                if pulled is not None:
+                    with d.config.lock:
+                        rows = [r for r in d.engine.look() if r.row == pulled[1]]
+                    seen.extend((r.attempt, r.index, r.cord_message) for r in rows)
+
+        d.value(tasks.add, 1)
+        d.on_post = look
+        first = d.submit_span(tasks.fail_at, list(range(6)), fatal=True)
+        second = d.submit(tasks.add, 1)
+        d.finish(second)
+        assert seen and set(seen) == {(first, 3, "ValueError: item 3")}
+
+
+@pytest.mark.parametrize("how", ["exit", "interrupt", "generator"])
+def test_S24_leaving_is_failing(start_method: str, how: str) -> None:
+    with driver(start_method) as d:
+        event: Any = d.run(tasks.leave, how)
+        assert isinstance(event, Failed)
+        assert isinstance(event.payload.error, SystemExit | KeyboardInterrupt | GeneratorExit)
+        assert d.value(tasks.add, 1) == 1
+
+
+# Pickling (S28) -----------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_pickled_fails_in_the_submitting_thread() -> None:
+    with driver("forkserver") as d:
+        with pytest.raises(SerializationError, match=r"args\[1\]") as caught:
+            d.pack(tasks.take, 1, tasks.CannotPickle())
+        assert caught.value.where == "parent" and "not me" in caught.value.original
+        with pytest.raises(SerializationError, match="item 2"):
+            d.caps.pack(Call(tasks.take, items=[1, [2], tasks.CannotPickle()]))
+        with pytest.raises(SerializationError, match="function"):
+            d.pack(threading.Lock().acquire)
+        assert not d.pids()
+
+
+@pytest.mark.parametrize(
+    ("call", "what", "where"),
+    [
+        ((tasks.take, tasks.CannotUnpickle()), "the arguments", "worker"),
+        ((tasks.make, tasks.CannotPickle), "result", "worker"),
+        ((tasks.make, threading.Lock), "result", "worker"),
+        ((tasks.make, tasks.CannotUnpickleElsewhere), "the result", "parent"),
+        ((tasks.raise_picky,), "the exception", "parent"),
+        ((tasks.raise_unpicklable,), "the exception", "worker"),
+    ],
+)
+def test_what_cannot_travel_fails_its_own_task(
+    start_method: str, call: tuple[Any, ...], what: str, where: str
+) -> None:
+    with driver(start_method) as d:
+        event: Any = d.run(*call)
+        assert isinstance(event, Failed)
+        error = event.payload.error
+        assert isinstance(error, SerializationError)
+        assert what in error.what and error.where == where and str(error)
+        assert event.started is (where == "parent" or "arguments" not in what)
+        assert d.value(tasks.add, 1, 2) == 3
+
+
+def test_one_bad_item_of_a_span_fails_alone(start_method: str) -> None:
+    with driver(start_method) as d:
+        items = [[0], [1], tasks.CannotUnpickle(), [3]]
+        events: list[Any] = d.finish(d.submit_span(tasks.take, items))
+        assert [(type(e).__name__, e.index) for e in events if isinstance(e, Failed)] == [
+            ("Failed", 2)
+        ]
+        assert sum(e.count for e in events if isinstance(e, Succeeded)) == 3
+
+
+def test_functions_by_value_are_sent_as_they_are_now(start_method: str) -> None:
+    with driver(start_method) as d:
+        factor = 2
+        scaled = lambda x: x * factor  # noqa: E731
+        assert d.value(scaled, 10) == 20
+        factor = 3
+        assert d.value(scaled, 10) == 30
+
+
+def test_functions_that_nobody_needs_are_forgotten() -> None:
+    with driver("forkserver") as d:
+        for i in range(200):
+            assert d.value(eval(f"lambda x: x + {i}"), 1) == i + 1
+        (worker,) = d.engine._crew.workers.values()
+        assert len(worker.known) < 100
+
+
+@pytest.mark.parametrize("length", [1 << 16, (1 << 16) + 1, 1 << 20, 50 << 20])
+def test_large_payloads_both_ways(start_method: str, length: int) -> None:
+    with driver(start_method) as d:
+        assert d.value(tasks.size, b"x" * length) == length
+        assert len(d.value(tasks.big, length)) == length
+        items = [b"y" * length] * 2
+        events: list[Any] = d.finish(d.submit_span(tasks.size, items))
+        assert [v for e in events for v in e.payload.values] == [length, length]
+
+
+def test_a_large_request_does_not_block_its_sender(start_method: str, stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+    with driver(start_method) as d:
+        held = d.submit(tasks.hold, running, go)
+        d.until(lambda: running.reached())
+        packed = d.pack(tasks.size, b"x" * (200 << 20))
+        second = d.submit_packed(packed, 0, 1)
+        go.release()
+        d.finish(held)
+        assert d.finish(second)[0].payload.values == [200 << 20]  # type: ignore[attr-defined]
+
+
+# Deaths (S25 to S27) ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "text"),
+    [
+        ((tasks.exit_with, 3), 3, "exited with status 3 while running the task"),
+        ((tasks.exit_with, 0), 0, "exited with status 0"),
+        ((tasks.segfault,), -signal.SIGSEGV, "died of SIGSEGV"),
+        ((tasks.kill_self, signal.SIGKILL), -signal.SIGKILL, "out of memory"),
+        ((tasks.kill_self, signal.SIGTERM), -signal.SIGTERM, "died of SIGTERM"),
+    ],
+)
+def test_S25_a_death_is_its_own_tasks_failure(
+    start_method: str, call: tuple[Any, ...], code: int, text: str
+) -> None:
+    with driver(start_method) as d:
+        event: Any = d.run(*call)
+        assert isinstance(event, Died) and not event.ordered
+        assert (event.index, event.started) == (0, True)
+        death = event.payload
+        assert death.exitcode == code and death.phase == "running"
+        assert text in death.text and str(death.pid) in death.text
+        assert d.value(tasks.add, 1, 2) == 3
+
+
+def test_a_death_while_unpickling_says_so(start_method: str) -> None:
+    with driver(start_method) as d:
+        event: Any = d.run(tasks.take, tasks.DiesUnpickling())
+        assert isinstance(event, Died)
+        assert (event.index, event.started, event.payload.phase) == (0, False, "unpickling")
+        assert "while unpickling the arguments" in event.payload.text
+
+
+def test_S27_S45_a_death_in_a_span_leaves_what_was_done(start_method: str) -> None:
+    with driver(start_method) as d:
+        events: list[Any] = d.finish(d.submit_span(tasks.exit_at, list(range(6))))
+        *done, died = events
+        assert [v for e in done for v in e.payload.values] == [0, 1, 2]
+        assert isinstance(died, Died) and (died.index, died.started) == (3, True)
+
+
+def test_S27_a_torn_result_does_not_count(start_method: str, stage: MakeStage) -> None:
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.die_sending, 200 << 20, running)
+        pid = int(d.until(lambda: running.reached())[0])
+        crew = d.engine._crew
+        d.until(lambda: any(w.reader._filled for w in crew.workers.values()))
+        os.kill(pid, signal.SIGKILL)
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and event.payload.phase == "sending"
+        assert d.value(tasks.add, 1) == 1
+
+
+def test_a_worker_that_dies_idle_is_replaced(start_method: str) -> None:
+    with driver(start_method) as d:
+        first = d.value(tasks.my_pid)
+        os.kill(first, signal.SIGKILL)
+        d.until(lambda: d.pids() and first not in d.pids())
+        assert d.value(tasks.my_pid) != first
+
+
+def test_what_was_given_to_a_dead_worker_never_started(start_method: str) -> None:
+    with driver(start_method) as d:
+        first = d.value(tasks.my_pid)
+        pidfd = os.pidfd_open(first)
+        os.kill(first, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert poll.poll(PATIENCE * 1000)
+        os.close(pidfd)
+        # The engine has not looked yet: it writes into a pipe that nobody reads.
+        (event,) = d.finish(d.submit(tasks.add, 1))
+        assert isinstance(event, Died)
+        assert (event.index, event.started, event.ordered) == (None, False, False)
+
+
+def test_S42_workers_that_die_again_and_again_end_the_pool(start_method: str) -> None:
+    with driver(start_method, initializer=tasks.die_initialising) as d:
+        ident = d.submit(tasks.add, 1)
+        broke = d.until(d.broke)
+        assert isinstance(broke.payload, PoolBrokenError)
+        assert "exited with status 9 while running the initializer" in broke.message
+        d.finish(ident)
+        assert d.finish(d.submit(tasks.add, 1)) == []  # over, never started
+
+
+def test_S42_an_initializer_that_raises_ends_the_pool_at_once(start_method: str) -> None:
+    with driver(start_method, 2, initializer=tasks.fail_to_initialise) as d:
+        d.submit(tasks.add, 1)
+        broke = d.until(d.broke)
+        assert isinstance(broke.payload, InitializerError)
+        assert "LookupError: no such table" in broke.message
+        assert "fail_to_initialise" in str(broke.payload.__cause__)
+
+
+def test_the_initializer_runs_once_per_worker(start_method: str) -> None:
+    with driver(start_method, initializer=tasks.initialise, initargs=(1, "two")) as d:
+        for _ in range(3):
+            (told,) = d.value(tasks.was_initialised)
+            assert told[1] == (1, "two")
+
+
+def test_under_fork_the_initializer_need_not_be_picklable() -> None:
+    lock = threading.Lock()
+    with driver("fork", initializer=tasks.initialise, initargs=(lock,)) as d:
+        assert d.value(lambda: len(tasks.initialised)) == 1
+
+
+def test_max_tasks_per_worker(start_method: str) -> None:
+    with driver(start_method, max_tasks_per_worker=2) as d:
+        pids = [d.value(tasks.my_pid) for _ in range(6)]
+        assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] == pids[5]
+
+
+def test_a_lost_template_costs_the_running_tasks_only(stage: MakeStage) -> None:
+    for method in ("forkserver", "spawn"):
+        running = stage("running")
+        with driver(method, 2) as d:
+            ident = d.submit(tasks.with_children, running)
+            pids = [int(p) for p in d.until(lambda r=running: r.reached())[0].split()]
+            assert d.value(tasks.add, 1) == 1
+            link = d.engine._crew._link
+            assert link is not None
+            os.kill(link.template.pid, signal.SIGKILL)
+            (event,) = d.finish(ident)
+            assert isinstance(event, Died) and not event.ordered
+            assert event.payload.exitcode is None and "was lost" in event.payload.text
+            wait_gone(pids, 2.0)
+            assert d.value(tasks.add, 1) == 1
+
+
+def test_a_lost_template_ends_a_pool_under_fork(stage: MakeStage) -> None:
+    running = stage("running")
+    with driver("fork") as d:
+        ident = d.submit(tasks.nap, running)
+        pid = int(d.until(lambda: running.reached())[0])
+        link = d.engine._crew._link
+        assert link is not None
+        os.kill(link.template.pid, signal.SIGKILL)
+        broke = d.until(d.broke)
+        assert isinstance(broke.payload, PoolBrokenError)
+        d.finish(ident)
+        wait_gone([pid], 2.0)
+
+
+@pytest.mark.parametrize("kind", ["descriptors", "rows"])
+def test_resources_that_run_out_are_waited_for(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with driver("forkserver") as d:
+        first = d.value(tasks.my_pid)
+        board = d.engine._crew._board
+        if kind == "descriptors":
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        else:
+            monkeypatch.setattr(
+                type(board), "allot_row", lambda self: (_ for _ in ()).throw(RuntimeError("full"))
+            )
+        try:
+            os.kill(first, signal.SIGKILL)
+            slot = d.engine._crew.slots[0]
+            d.until(lambda: slot.budget.tries >= 3)
+        finally:
+            if kind == "descriptors":
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            monkeypatch.undo()
+        assert d.value(tasks.my_pid) != first
+        assert d.broke() is None
+
+
+def test_resources_that_never_come_back_end_the_pool() -> None:
+    with driver("forkserver") as d:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            ident = d.submit(tasks.add, 1)
+            broke = d.until(d.broke)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert isinstance(broke.payload, PoolBrokenError)
+        assert "Too many open files" in broke.message
+        d.finish(ident)
+
+
+# Stops (S15 to S19) -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sibling", "rung"),
+    [
+        (tasks.check_loop, StoppedBy.TOKEN),
+        (tasks.nap, StoppedBy.INTERRUPT),
+        (tasks.spin, StoppedBy.INTERRUPT),
+        (tasks.with_threads, StoppedBy.INTERRUPT),
+    ],
+)
+def test_S15_stops_that_unwind(
+    start_method: str, stage: MakeStage, sibling: Any, rung: StoppedBy
+) -> None:
+    running = stage("running")
+    with driver(start_method, 2) as d:
+        ident = d.submit(sibling, running)
+        pid = int(d.until(lambda: running.reached())[0])
+        d.stop()
+        (event,) = d.finish(ident)
+        assert isinstance(event, Stopped)
+        assert (event.by, event.started, event.index) == (rung, True, 0)
+        if rung is StoppedBy.INTERRUPT:
+            assert not os.path.exists(f"/proc/{pid}"), "S5: it is told when it is gone"
+        d.new_group()
+        again = {d.value(tasks.my_pid) for _ in range(2)}
+        assert (pid in again) is (rung is StoppedBy.TOKEN)
+
+
+@pytest.mark.parametrize("sibling", [tasks.swallow, tasks.hold_the_gil, tasks.stop_self])
+def test_S15_S19_stops_that_kill(start_method: str, stage: MakeStage, sibling: Any) -> None:
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(sibling, running)
+        pid = int(d.until(lambda: running.reached())[0])
+        began = time.monotonic()
+        d.stop(grace=5.0, kill_after=0.3)
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and event.ordered
+        assert (event.index, event.started) == (0, True)
+        assert event.payload.exitcode == -signal.SIGKILL
+        assert 0.29 < time.monotonic() - began < 2.0
+        if sibling is not tasks.stop_self:
+            assert sibling.__name__ in event.payload.stack
+            assert "_worker" not in event.payload.stack
+        assert not os.path.exists(f"/proc/{pid}")
+        d.new_group()
+        assert d.value(tasks.add, 1) == 1
+
+
+def test_a_brutal_kill(start_method: str, stage: MakeStage) -> None:
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.check_loop, running)
+        d.until(lambda: running.reached())
+        d.stop(0.0, 0.0, pull=False)  # with the word it would be gone before
+        (event,) = d.finish(ident)
+        # The order alone is seen too: it may be quicker than the kill.
+        assert isinstance(event, Died | Stopped)
+
+
+def test_S20_S22_the_whole_tree_is_gone_before_the_end_is_told(
+    start_method: str, stage: MakeStage
+) -> None:
+    running = stage("running")
+    with driver(start_method) as d:
+        for kill_after in (2.0, 0.0):
+            ident = d.submit(tasks.with_children, running)
+            pids = [int(p) for p in d.until(lambda: running.reached())[-1].split()]
+            assert len(pids) == 4
+            d.stop(0.0, kill_after)
+            d.finish(ident)
+            for pid in pids:
+                assert not os.path.exists(f"/proc/{pid}")
+            d.new_group()
+
+
+def test_S22_S51_the_successor_waits_for_the_old_ones_end(
+    start_method: str, stage: MakeStage
+) -> None:
+    running, cleaning, go, told = (stage(n) for n in "running cleaning go told".split())
+    with driver(start_method, initializer=tasks.initialise_and_tell, initargs=(told,)) as d:
+        ident = d.submit(tasks.clean_up, running, cleaning, go)
+        old = int(d.until(lambda: running.reached())[0])
+        assert told.reached() == [str(old)]
+        d.stop()
+        crew = d.engine._crew
+        d.until(lambda: crew.spares and crew.spares[0].state.value == "spare")
+        spare = crew.spares[0].pid
+        assert cleaning.reached() == [""]
+        d.new_group()
+        after = d.submit(tasks.my_pid)
+        d.engine.pump(0)
+        assert told.reached() == [str(old)], "no initializer before the old one is dead"
+        go.release()
+        (event,) = d.finish(ident)
+        assert isinstance(event, Stopped) and event.by is StoppedBy.INTERRUPT
+        (done,) = d.finish(after)
+        assert done.payload.values == [spare]  # type: ignore[attr-defined]
+        assert told.reached() == [str(old), str(spare)]
+
+
+def test_S52_an_error_of_the_clean_up_is_attached(start_method: str, stage: MakeStage) -> None:
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.clean_up_badly, running)
+        d.until(lambda: running.reached())
+        d.stop()
+        (event,) = d.finish(ident)
+        assert isinstance(event, Stopped) and event.by is StoppedBy.INTERRUPT
+        error = event.payload.cleanup_error
+        assert isinstance(error, OSError) and "clean_up_badly" in str(error.__cause__)
+
+
+def test_S35_one_attempt_is_stopped_and_its_siblings_are_not(
+    start_method: str, stage: MakeStage
+) -> None:
+    running, held, go = stage("running"), stage("held"), stage("go")
+    with driver(start_method, 2) as d:
+        victim, sibling = d.submit(tasks.nap, running), d.submit(tasks.hold, held, go)
+        d.until(lambda: running.reached() and held.reached())
+        d.stop_attempt(victim)
+        (event,) = d.finish(victim)
+        assert isinstance(event, Stopped) and event.by is StoppedBy.INTERRUPT
+        assert not d.over(sibling) and not d.group.token.is_set()
+        go.release()
+        assert isinstance(d.finish(sibling)[0], Succeeded)
+
+
+def test_S12_what_waits_is_answered_without_a_start(start_method: str, stage: MakeStage) -> None:
+    running = stage("running")
+    with driver(start_method) as d:
+        first = d.submit(tasks.nap, running)
+        d.until(lambda: running.reached())
+        waiting = [d.submit(tasks.add, i) for i in range(5)]
+        d.stop()
+        for ident in waiting:
+            assert d.finish(ident) == []
+        d.finish(first)
+
+
+def test_S12_nothing_starts_once_the_word_is_set(start_method: str) -> None:
+    with driver(start_method) as d:
+        d.group.token._pull(3)
+        (event,) = d.finish(d.submit(tasks.add, 1))
+        assert isinstance(event, Stopped)
+        assert (event.by, event.started) == (StoppedBy.NEVER_STARTED, False)
+        assert d.finish(d.submit_span(tasks.square, [1, 2, 3])) == []
+
+
+def test_S9_a_second_stop_kills_one_that_is_cleaning_up(
+    start_method: str, stage: MakeStage
+) -> None:
+    running, cleaning, go = stage("running"), stage("cleaning"), stage("go")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.clean_up, running, cleaning, go)
+        d.until(lambda: running.reached())
+        d.stop(5.0, 60.0)
+        d.until(lambda: cleaning.reached())
+        d.stop(5.0, 60.0)  # once more the same: nothing happens
+        d.engine.pump(0)
+        assert not d.over(ident)
+        d.stop(0.0, 0.0)
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and event.ordered
+        assert "clean_up" in (event.payload.stack or "")
+
+
+def test_reuse_interrupted(start_method: str, stage: MakeStage) -> None:
+    running = stage("running")
+    with driver(start_method, reuse_interrupted=True) as d:
+        ident = d.submit(tasks.nap, running)
+        pid = int(d.until(lambda: running.reached())[0])
+        d.stop()
+        (event,) = d.finish(ident)
+        assert isinstance(event, Stopped)
+        d.new_group()
+        assert d.value(tasks.my_pid) == pid
+
+
+def test_S15_the_signals_are_sent_inside_stop(stage: MakeStage) -> None:
+    """No pump is needed for the first two rungs."""
+    running = stage("running")
+    with driver("forkserver") as d:
+        d.submit(tasks.nap, running)
+        pid = int(d.until(lambda: running.reached())[0])
+        pidfd = os.pidfd_open(pid)
+        d.stop()
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert poll.poll(PATIENCE * 1000), "it has unwound and left by itself"
+        os.close(pidfd)
+
+
+def test_look_shows_what_runs(start_method: str, stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.hold, running, go)
+        pid = int(d.until(lambda: running.reached())[0])
+        (row,) = d.engine.look()
+        assert (row.pid, row.attempt, row.index, row.phase) == (pid, ident, 0, "running")
+        assert row.started_at is not None and not row.used_token and not row.stopping
+        go.release()
+        d.finish(ident)
+        (row,) = d.engine.look()
+        assert (row.attempt, row.started_at) == (None, None)
+
+
+def test_a_task_that_writes_into_our_pipes_fails_alone(start_method: str) -> None:
+    def vandal() -> None:
+        for fd in range(3, 1024):
+            try:
+                os.write(fd, b"\xff" * 100)
+            except OSError:
+                pass
+        time.sleep(30)
+
+    with driver(start_method) as d:
+        event = d.run(vandal)
+        assert isinstance(event, Died) and not event.ordered
+        assert d.value(tasks.add, 1) == 1
+
+
+# Opening and closing ------------------------------------------------------------------------------
+
+
+def test_making_one_has_no_effect_and_open_starts_no_worker(start_method: str) -> None:
+    with driver(start_method, 4) as d:
+        assert d.pids() == []
+    with driver(start_method, 3, prestart=True) as d:
+        d.until(lambda: len(d.pids()) == 3)
+        assert d.caps.slots >= 3 and d.caps.can_kill and d.caps.can_interrupt
+
+
+def test_workers_are_started_on_demand(start_method: str) -> None:
+    with driver(start_method, 4) as d:
+        for _ in range(5):
+            d.value(tasks.add, 1)
+        assert len(d.pids()) == 1
+
+
+def test_an_open_that_fails_leaves_nothing() -> None:
+    before = descriptors.count()
+    with pytest.raises(SerializationError):
+        Driver("forkserver", initializer=tasks.initialise, initargs=(threading.Lock(),))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        for method in ("forkserver", "spawn", "fork"):
+            with pytest.raises(OSError):
+                Driver(method)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert descriptors.count() == before
+
+
+def test_close_tells_what_became_of_what_ran(start_method: str, stage: MakeStage) -> None:
+    running = stage("running")
+    d = Driver(start_method, 2)
+    ids = [d.submit(tasks.swallow, running), d.submit(tasks.swallow, running)]
+    waits = d.submit(tasks.add, 1)
+    pids = d.until(lambda: r if len(r := running.reached()) == 2 else None)
+    assert d.close() == []
+    for pid in pids:
+        assert not os.path.exists(f"/proc/{pid}")
+    for ident in ids:
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and event.ordered
+    assert d.of(waits) == [AttemptEnded(waits)]
+    assert d.close() == []
+
+
+def test_close_while_workers_boot(start_method: str) -> None:
+    for _ in range(3):
+        d = Driver(start_method, 8, prestart=True)
+        assert d.close() == []
+
+
+def test_S21_close_is_bounded_and_names_what_remains() -> None:
+    """A template that is stopped can reap nobody."""
+    d = Driver("forkserver")
+    pid = d.value(tasks.my_pid)
+    link = d.engine._crew._link
+    assert link is not None
+    os.kill(link.template.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        left = d.close(0.5)
+        assert time.monotonic() - began < 5.0
+        assert left in ([pid], [])
+    finally:
+        os.kill(link.template.pid, signal.SIGCONT)
+    wait_gone([pid])
+
+
+def test_wake_ends_a_pump_and_is_harmless_after_close() -> None:
+    d = Driver("forkserver")
+    timer = threading.Timer(0.05, d.caps.wake)
+    timer.start()
+    d.engine.pump(PATIENCE)
+    timer.join()
+    d.close()
+    d.caps.wake()
+
+
+def test_S20_when_the_parent_is_killed_nothing_stays(start_method: str) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "from tests.engine import tasks\n"
+        "from tests.engine.driver import Driver\n"
+        "from andon._worker.template import children\n"
+        f"d = Driver({start_method!r}, 2, prestart=True)\n"
+        "d.until(lambda: len(d.engine._idle) == 2)\n"
+        "a = d.submit(time.sleep, 60)\n"
+        "b = d.submit(sum, range(10**11))\n"
+        "d.until(lambda: sum(r.phase == 'running' for r in d.engine.look()) == 2, 20) \n"
+        "print(*d.pids(), d.engine._crew._link.template.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    code = code.replace("d.until(lambda: sum(", "eventually(lambda: sum(").replace(", 20) \n", ")\n")
+    code = "from tests.support import eventually\n" + code
+    done = run_python(["-c", code])
+    pids = [int(p) for p in done.stdout.split()]
+    assert len(pids) == 3, done.stderr
+    wait_gone(pids, 1.0)
+
+
+def test_a_forked_child_keeps_no_lifeline(start_method: str, stage: MakeStage) -> None:
+    """Else our workers would outlive us in its company."""
+    running = stage("running")
+    with driver(start_method) as d:
+        d.submit(tasks.nap, running)
+        d.until(lambda: running.reached())
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.write(write, b"%d" % descriptors.count())
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert os.read(read, 9) == b"0"
+        os.close(read)
+        os.close(write)
+        assert d.pids()
+        d.stop()
+
+
+def test_open_fork_with_hooks_and_main_by_name() -> None:
+    """A class of `__main__` that was inherited travels by name, so it stays itself."""
+    code = (
+        "from tests.engine.driver import driver\n"
+        "count = 0\n"
+        "def bump():\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    return count\n"
+        "with driver('fork') as d:\n"
+        "    print([d.value(bump) for _ in range(3)])\n"
+    )
+    done = run_python(["-c", code])
+    assert done.stdout.strip() == "[1, 2, 3]", done.stderr
+
+
+def test_an_unknown_platform_is_told_at_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    from andon._engines.local.engine import LocalEngine
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(NotImplementedError, match="Linux"):
+        LocalEngine().open(lambda events: None, Config(workers=1))
+
+
+def test_eventually_is_used() -> None:
+    assert eventually(lambda: True)

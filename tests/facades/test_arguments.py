@@ -1,0 +1,105 @@
+"""Bad arguments: one clear error that names argument and value, before any process starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import psutil
+import pytest
+
+import andon
+from tests.facades.tasks import square
+
+
+async def coroutine() -> None: ...
+
+
+def generator() -> Any:
+    yield 1
+
+
+SURFACES: list[Callable[..., Any]] = [
+    lambda **kw: andon.map(square, [1], **kw),
+    lambda **kw: andon.imap(square, [1], **kw),
+    lambda **kw: andon.TaskGroup(**kw).__enter__(),
+    lambda **kw: andon.Pool(**kw),
+    lambda **kw: andon.ProcessPoolExecutor(**kw),
+]
+
+
+@pytest.mark.parametrize("surface", SURFACES, ids=["map", "imap", "TaskGroup", "Pool", "Executor"])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("workers", 0, ValueError),
+        ("workers", -1, ValueError),
+        ("workers", 1.5, TypeError),
+        ("workers", True, TypeError),
+        ("timeout", -1, ValueError),
+        ("timeout", 0, ValueError),
+        ("timeout", "1", TypeError),
+        ("deadline", -0.1, ValueError),
+        ("deadline", float("nan"), ValueError),
+        ("grace", -1, ValueError),
+        ("kill_after", float("inf"), ValueError),
+        ("start_method", "thread", ValueError),
+        ("mp_context", 3, TypeError),
+        ("max_tasks_per_worker", 0, ValueError),
+        ("initializer", 3, TypeError),
+        ("initargs", (1,), ValueError),
+        ("policy", 3, TypeError),
+        ("token", "stop", TypeError),
+        ("engine", "gpu", ValueError),
+    ],
+)
+def test_one_clear_error(
+    surface: Callable[..., Any], name: str, value: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error) as caught:
+        surface(**{name: value})
+    assert name.replace("_", " ") in str(caught.value).replace("_", " ")
+    assert name == "initargs" or repr(value) in str(caught.value)
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(
+    ("fn", "words"),
+    [
+        (3, "not 3"),
+        (coroutine, "coroutine function"),
+        (partial(coroutine), "coroutine function"),
+        (generator, "generator function"),
+    ],
+)
+def test_what_cannot_be_a_task(fn: Any, words: str) -> None:
+    with andon.TaskGroup(workers=1) as tg:
+        for submit in (tg.submit, partial(tg.map, items := [1]) and (lambda f: tg.map(f, items))):
+            with pytest.raises(TypeError, match=words):
+                submit(fn)
+    with pytest.raises(TypeError, match=words):
+        andon.map(fn, [1])
+    assert tg.stats.submitted == 0
+
+
+def test_a_group_on_a_pool_takes_the_pools_workers() -> None:
+    with andon.Pool(1, engine="inline") as pool:
+        with pytest.raises(ValueError, match="give workers to the pool"):
+            andon.TaskGroup(pool=pool, workers=2)
+    with pytest.raises(TypeError, match="pool must be"):
+        andon.TaskGroup(pool=3)  # type: ignore[arg-type]
+
+
+def test_a_group_is_used_once() -> None:
+    with andon.TaskGroup(engine="inline") as tg:
+        pass
+    with pytest.raises(RuntimeError, match="used once"):
+        tg.__enter__()
+    with pytest.raises(RuntimeError, match="enter the group"):
+        andon.TaskGroup().submit(square, 1)
+
+
+def test_cancelled_cannot_be_made_by_users() -> None:
+    with pytest.raises(TypeError, match="current_token"):
+        andon.Cancelled("mine")

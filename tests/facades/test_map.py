@@ -1,0 +1,118 @@
+"""`map` and `imap`: values in order, the first failure bare (S44, S45, S46)."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+import andon
+from tests.facades.tasks import Custom, fail_at, raise_custom, sleep_long, square
+from tests.support import Stage
+
+
+def test_a_list_in_order(start_method: str) -> None:
+    assert andon.map(square, range(100), workers=2, start_method=start_method) == [
+        x * x for x in range(100)
+    ]
+
+
+def test_nothing_to_do() -> None:
+    assert andon.map(square, [], workers=2) == []
+    assert list(andon.imap(square, iter([]), workers=2)) == []
+
+
+def test_several_iterables_in_step() -> None:
+    assert andon.map(pow, [2, 3, 4], itertools.count(1), workers=2) == [2, 9, 64]
+
+
+def test_S44_the_first_failure_is_raised_bare(start_method: str) -> None:
+    with pytest.raises(ValueError, match="bad item 7") as caught:
+        andon.map(partial(fail_at, 7), range(1000), workers=2, start_method=start_method)
+    notes = "\n".join(caught.value.__notes__)
+    assert "task 7: " in notes and "fail_at" in notes
+    assert "1 failed" in notes
+    text = "".join(traceback.format_exception(caught.value))
+    assert "raise ValueError" in text, "the worker's own line is shown"
+
+
+def test_an_exception_with_arguments_of_its_own() -> None:
+    with pytest.raises(andon.AndonError) as caught, andon.Pool(1) as pool:
+        pool.apply(raise_custom)
+    assert "Custom" in str(caught.value)
+    assert Custom(1, 2).a == 1
+
+
+def test_main_module_values_travel() -> None:
+    assert andon.map(lambda x: x + 1, [1, 2], workers=1) == [2, 3]
+
+
+def test_collect_all_puts_the_error_in_its_place() -> None:
+    results = andon.map(
+        partial(fail_at, 2), range(4), workers=2, policy=andon.collect_all(), chunksize=2
+    )
+    assert results[:2] == [0, 1] and results[3] == 3
+    assert isinstance(results[2], ValueError)
+
+
+def test_deadline_is_raised_bare() -> None:
+    with pytest.raises(andon.GroupTimeoutError):
+        andon.map(sleep_long, [None] * 3, workers=2, deadline=0.3)
+
+
+def test_an_event_stops_the_call(stage: Callable[..., Stage]) -> None:
+    running = stage("running")
+    event = andon.Event()
+    setter = threading.Thread(target=lambda: (running.word(), event.cancel("enough")))
+    setter.start()
+    with pytest.raises(andon.TaskCancelledError, match="enough") as caught:
+        andon.map(sleep_long, [running] * 3, workers=1, token=event)
+    setter.join()
+    assert caught.value.reason is not None and caught.value.reason.kind == "cancel"
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_imap_of_an_endless_input_ends_with_the_loop(start_method: str, ordered: bool) -> None:
+    read = itertools.count()
+    got = []
+    for r in andon.imap(square, read, workers=2, ordered=ordered, start_method=start_method):
+        got.append(r)
+        if len(got) == 50:
+            break
+    if ordered:
+        assert got == [x * x for x in range(50)]
+    assert next(read) < 100_000
+
+
+def test_S46_the_front_is_handed_out_then_the_failure() -> None:
+    got = []
+    with pytest.raises(ValueError, match="bad item 30"):
+        for r in andon.imap(partial(fail_at, 30), itertools.count(), workers=2):
+            got.append(r)
+    assert got == list(range(len(got))) and len(got) <= 30
+
+
+def test_imap_dropped_unread_leaves_nothing() -> None:
+    results = andon.imap(square, range(10), workers=1)
+    del results
+    gc.collect()
+
+
+def test_a_result_does_not_wait_for_the_next_item() -> None:
+    """A stream may be a conversation: the next item can depend on the last result."""
+    answered = threading.Event()
+
+    def questions() -> Iterator[int]:
+        yield 3
+        assert answered.wait(20), "the first result never came"
+        yield 4
+
+    results = andon.imap(square, questions(), workers=1)
+    assert next(results) == 9
+    answered.set()
+    assert list(results) == [16]

@@ -1,0 +1,231 @@
+"""`Pool` and `ProcessPoolExecutor`: warm workers for many groups."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import gc
+import multiprocessing
+import os
+import pickle
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+import andon
+from tests.facades.tasks import fail, fail_at, hold, pid, sleep_long, square
+from tests.support import Stage, wait_gone
+
+value = 0
+
+
+def initialise(event: andon.Token | None, number: int) -> None:
+    global value
+    value = number
+
+
+def initialised() -> int:
+    return value
+
+
+def broken_initializer() -> None:
+    raise OSError("no licence")
+
+
+def test_the_methods_of_a_pool(start_method: str) -> None:
+    with andon.Pool(2, start_method=start_method) as pool:
+        assert pool.apply(square, (3,)) == 9
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+        assert pool.starmap(pow, [(2, 3), (3, 2)]) == [8, 9]
+        assert list(pool.imap(square, range(5))) == [0, 1, 4, 9, 16]
+        assert sorted(pool.imap_unordered(square, range(5))) == [0, 1, 4, 9, 16]
+        assert pool.map_async(square, range(5)).get(20) == [0, 1, 4, 9, 16]
+        assert pool.starmap_async(pow, [(2, 3)]).get(20) == [8]
+        result = pool.apply_async(fail, ("mine",))
+        with pytest.raises(ValueError, match="mine"):
+            result.get(20)
+        assert result.ready() and not result.successful()
+        assert pool.apply_async(square, (4,)).get(20) == 16
+
+
+def test_one_groups_failure_never_touches_anothers(stage: Callable[..., Stage]) -> None:
+    running, go = stage("running"), stage("go")
+    with andon.Pool(2) as pool:
+        held = pool.apply_async(hold, (running, go))
+        running.word()
+        with pytest.raises(ValueError):
+            pool.map(partial(fail_at, 1), range(10))
+        with pytest.raises(ValueError):
+            pool.map_async(partial(fail_at, 1), range(10)).get(20)
+        with pytest.raises(ExceptionGroup), andon.TaskGroup(pool=pool) as tg:
+            tg.submit(fail)
+        go.release()
+        assert held.get(20) == "released"
+
+
+def test_callbacks(stage: Callable[..., Stage]) -> None:
+    said: list[object] = []
+    done = threading.Semaphore(0)
+
+    def note(x: object) -> None:
+        said.append(x)
+        done.release()
+
+    with andon.Pool(1) as pool:
+        pool.apply_async(square, (2,), callback=note)
+        pool.apply_async(fail, ("b",), error_callback=note)
+        pool.map_async(square, [1, 2], callback=note)
+        pool.map_async(partial(fail_at, 1), [1], error_callback=note)
+        for _ in range(4):
+            assert done.acquire(timeout=20)
+    assert 4 in said and [1, 4] in said
+    assert sorted(str(e) for e in said if isinstance(e, Exception)) == ["b", "bad item 1"]
+
+
+def test_close_and_join_finish_the_work() -> None:
+    pool = andon.Pool(2)
+    results = [pool.apply_async(square, (i,)) for i in range(20)]
+    with pytest.raises(ValueError, match="still running"):
+        pool.join()
+    pool.close()
+    with pytest.raises(ValueError, match="Pool not running"):
+        pool.apply(square, (1,))
+    pool.join()
+    assert [r.get(0) for r in results] == [i * i for i in range(20)]
+
+
+def test_terminate_kills(stage: Callable[..., Stage]) -> None:
+    running = stage("running")
+    pool = andon.Pool(1)
+    result = pool.apply_async(sleep_long, (running,))
+    worker = int(running.word())
+    pool.terminate()
+    wait_gone([worker], 5)
+    with pytest.raises(andon.TaskCancelledError):
+        result.get(5)
+    pool.terminate()
+    pool.join()
+
+
+def test_timeout_of_get_is_multiprocessings(stage: Callable[..., Stage]) -> None:
+    running = stage("running")
+    with andon.Pool(1) as pool:
+        result = pool.apply_async(sleep_long, (running,))
+        running.word()
+        with pytest.raises(multiprocessing.TimeoutError):
+            result.get(0.01)
+
+
+def test_initializer_and_a_shared_event(start_method: str) -> None:
+    event = andon.Event()
+    with andon.Pool(1, initialise, (event, 7), start_method=start_method) as pool:
+        assert pool.apply(initialised) == 7
+
+
+def test_S42_an_initializer_that_raises(start_method: str) -> None:
+    with andon.Pool(2, broken_initializer, start_method=start_method) as pool:
+        with pytest.raises(andon.InitializerError) as caught:
+            pool.map(square, range(3))
+    assert "no licence" in str(caught.value) + str(caught.value.__cause__)
+
+
+def test_max_tasks_per_worker(start_method: str) -> None:
+    with andon.Pool(1, max_tasks_per_worker=2, start_method=start_method) as pool:
+        pids = [pool.apply(pid) for _ in range(6)]
+    assert len(set(pids)) == 3
+    assert pids[0] == pids[1] and pids[2] == pids[3]
+
+
+def test_S38_a_dropped_pool_warns_and_is_killed() -> None:
+    pool = andon.Pool(1)
+    worker = pool.apply(pid)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del pool
+        gc.collect()
+    assert [w.category for w in caught] == [ResourceWarning]
+    wait_gone([worker], 5)
+
+
+def test_S38_in_a_forked_child() -> None:
+    with andon.Pool(1) as pool, andon.TaskGroup(pool=pool) as tg:
+        worker = pool.apply(pid)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # our driver is a thread
+            child = os.fork()
+        if not child:
+            status = 1
+            try:
+                pool.apply(pid)
+            except andon.WrongProcessError:
+                try:
+                    tg.submit(pid)
+                except andon.WrongProcessError:
+                    pool.terminate()
+                    status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert pool.apply(pid) == worker
+
+
+def test_a_pool_cannot_be_pickled() -> None:
+    with andon.Pool(1, engine="inline") as pool:
+        with pytest.raises(NotImplementedError, match="cannot be passed"):
+            pickle.dumps(pool)
+        assert repr(pool) == "<andon.Pool state=RUN workers=1>"
+
+
+def test_an_executor(start_method: str) -> None:
+    with andon.ProcessPoolExecutor(2, start_method=start_method) as ex:
+        futures = [ex.submit(square, i) for i in range(10)]
+        assert isinstance(futures[0], cf.Future)
+        done, not_done = cf.wait(futures, timeout=20)
+        assert not not_done and {f.result() for f in done} == {i * i for i in range(10)}
+        assert [f.result() for f in cf.as_completed(futures, timeout=20)]
+        assert list(ex.map(pow, [2, 3], [3, 2])) == [8, 9]
+        bad = ex.submit(fail, "alone")
+        assert isinstance(bad.exception(20), ValueError)
+        assert ex.submit(square, 3).result(20) == 9
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        ex.submit(square, 1)
+
+
+def test_an_executor_stops_what_runs(stage: Callable[..., Stage]) -> None:
+    running = stage("running")
+    with andon.ProcessPoolExecutor(1) as ex:
+        future = ex.submit(sleep_long, running)
+        running.word()
+        assert future.running() and future.cancel()
+        with pytest.raises(cf.CancelledError):
+            future.result(20)
+        assert future.cancelled() and not future.running()
+        assert ex.submit(square, 2).result(20) == 4
+
+
+def test_executor_map_is_late(stage: Callable[..., Stage]) -> None:
+    with andon.ProcessPoolExecutor(1) as ex:
+        with pytest.raises(TimeoutError):
+            list(ex.map(sleep_long, [None], timeout=0.2))
+        assert ex.submit(square, 2).result(20) == 4
+
+
+def test_shutdown_that_cancels_what_waits(stage: Callable[..., Stage]) -> None:
+    running, go = stage("running"), stage("go")
+    ex = andon.ProcessPoolExecutor(1)
+    runs = ex.submit(hold, running, go)
+    waits = [ex.submit(square, i) for i in range(3)]
+    running.word()
+    ex.shutdown(wait=False, cancel_futures=True)
+    go.release()
+    assert runs.result(20) == "released"
+    assert all(f.cancelled() for f in waits)
+    ex.shutdown()
+
+
+def test_a_group_on_an_executor() -> None:
+    with andon.ProcessPoolExecutor(1) as ex, andon.TaskGroup(pool=ex) as tg:
+        future = tg.submit(square, 3)
+    assert future.result() == 9

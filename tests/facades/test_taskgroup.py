@@ -1,0 +1,345 @@
+"""`TaskGroup` over real workers: what users see (S5, S14, S23, S30–S35, S37, S43, S45, S50)."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import andon
+from tests.facades.tasks import (
+    fail,
+    fail_at,
+    fail_when,
+    hold,
+    inner_group,
+    nap,
+    pid,
+    pull,
+    set_event,
+    sleep_long,
+    square,
+    token_loop,
+    wait_for,
+)
+from tests.support import Stage, alive, wait_gone
+
+MakeStage = Callable[..., Stage]
+
+
+def test_results_and_verdict(start_method: str) -> None:
+    with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+        a = tg.submit(square, 3)
+        b = tg.submit(pid)
+        mapped = list(tg.map(square, range(20)))
+    assert a.result() == 9
+    assert b.result() != os.getpid()
+    assert mapped == [x * x for x in range(20)]
+    assert (tg.verdict, tg.reason) == ("ok", None)
+    assert [o.index for o in tg.outcomes] == list(range(22))
+    assert tg.stats.succeeded == tg.stats.submitted == 22
+
+
+def test_S23_S43_one_failure_is_an_exception_group(start_method: str) -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=2, start_method=start_method) as tg,
+    ):
+        good = tg.submit(square, 2)
+        good.result()
+        tg.submit(fail, "the bad one")
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ValueError) and str(error) == "the bad one"
+    assert "in fail" in str(error.__cause__)  # the user's own frame, from the worker
+    assert tg.verdict == "failed"
+    assert tg.reason is not None and tg.reason.kind == "failure" and tg.reason.source == 1
+    assert good.result() == 4 and caught.value.andon_group is tg  # S45
+
+
+@pytest.mark.parametrize(
+    ("sibling", "rung"), [(token_loop, "token"), (nap, "returned"), (sleep_long, "interrupt")]
+)
+def test_S15_S19_the_siblings_stop_on_their_rung(
+    start_method: str, stage: MakeStage, sibling: Callable[[Stage], object], rung: str
+) -> None:
+    running, go = stage("running"), stage("go")
+    with andon.Pool(2, start_method=start_method) as pool:
+        with pytest.raises(ExceptionGroup), andon.TaskGroup(pool=pool) as tg:
+            tg.submit(sibling, running)
+            tg.submit(fail_when, go)
+            worker = int(running.word())
+            go.release()
+        stopped = tg.outcomes[0]
+        assert stopped.cancel_requested and stopped.stopped_by == rung
+        if rung == "returned":
+            assert stopped.ok and stopped.value is True  # S34
+        else:
+            assert stopped.state == "cancelled" and stopped.started is True
+        # S51: a worker that stopped at a checkpoint goes on, an interrupted one is gone.
+        assert alive(worker) == (rung != "interrupt")
+        assert pool.map(square, [1, 2, 3]) == [1, 4, 9]
+
+
+def test_S12_S13_what_waits_never_starts(stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+    with pytest.raises(ExceptionGroup), andon.TaskGroup(workers=1) as tg:
+        tg.submit(fail_when, go)
+        waiting = [tg.submit(sleep_long, running) for _ in range(5)]
+        go.release()
+    assert running.reached() == []
+    for future in waiting:
+        assert future.cancelled()
+        with pytest.raises(andon.TaskCancelledError) as caught:
+            future.result()
+        assert caught.value.started is False
+        assert caught.value.stopped_by == "never-started"
+        assert caught.value.reason is tg.reason
+
+
+def test_S14_the_body_is_one_more_child() -> None:
+    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(workers=1) as tg:
+        for i in itertools.count():  # ends by itself, once item 3 has failed
+            tg.submit(fail_at, 3, i)
+            tg.outcomes  # noqa: B018  # readable at any time
+    assert [str(e) for e in caught.value.exceptions] == ["bad item 3"]
+    with pytest.raises(andon.GroupClosedError):
+        tg.submit(square, 1)
+
+
+def test_S14_check_and_sleep_in_the_body(stage: MakeStage) -> None:
+    left = []
+    for operation in (andon.check, lambda: andon.sleep(60)):
+        with pytest.raises(ExceptionGroup), andon.TaskGroup(workers=1) as tg:
+            tg.submit(fail)
+            try:
+                while True:
+                    operation()
+            except BaseException as stop:
+                left.append(type(stop))
+                raise
+    assert left == [andon.Cancelled, andon.Cancelled]
+
+
+def test_S31_an_error_of_the_body_stops_the_tasks(stage: MakeStage) -> None:
+    running = stage("running")
+    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(workers=1) as tg:
+        future = tg.submit(sleep_long, running)
+        worker = int(running.word())
+        raise KeyError("body")
+    assert [type(e) for e in caught.value.exceptions] == [KeyError]
+    assert tg.reason is not None and tg.reason.kind == "body"
+    assert future.cancelled()
+    wait_gone([worker])
+
+
+def test_S31_a_tasks_error_that_leaves_the_body_counts_once() -> None:
+    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(workers=1) as tg:
+        tg.submit(fail, "once").result()
+    assert [str(e) for e in caught.value.exceptions] == ["once"]
+    assert tg.reason is not None and tg.reason.kind == "failure"
+
+
+def test_S31_system_exit_leaves_bare(stage: MakeStage) -> None:
+    running = stage("running")
+    with pytest.raises(SystemExit), andon.TaskGroup(workers=1) as tg:
+        tg.submit(sleep_long, running)
+        running.word()
+        raise SystemExit(3)
+    assert tg.reason is not None and tg.reason.kind == "body"
+
+
+@pytest.mark.parametrize("how", ["owner", "token", "task", "event"])
+def test_S7_a_cancel_ends_quietly(stage: MakeStage, how: str) -> None:
+    running = stage("running")
+    event = andon.Event()
+    with andon.TaskGroup(workers=2, token=event) as tg:
+        future = tg.submit(sleep_long, running)
+        running.word()
+        if how == "owner":
+            tg.cancel("enough")
+        elif how == "token":
+            tg.token.cancel("enough")
+        elif how == "task":
+            tg.submit(pull, "enough")
+        else:
+            event.cancel("enough")
+    assert tg.verdict == "cancelled"
+    assert tg.reason is not None
+    assert (tg.reason.kind, tg.reason.message) == ("cancel", "enough")
+    assert tg.reason.source == (1 if how == "task" else None)
+    assert future.cancelled()
+
+
+def test_S30_deadline(stage: MakeStage) -> None:
+    running = stage("running")
+    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(workers=1, deadline=0.5) as tg:
+        tg.submit(sleep_long, running)
+    assert [type(e) for e in caught.value.exceptions] == [andon.GroupTimeoutError]
+    assert isinstance(caught.value.exceptions[0], TimeoutError)
+    assert tg.reason is not None and tg.reason.kind == "deadline"
+    assert [o.state for o in tg.outcomes] == ["cancelled"]
+
+
+def test_S29_a_tasks_timeout_is_a_failure(start_method: str) -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=1, start_method=start_method) as tg,
+    ):
+        quick = tg.submit(square, 5, timeout=60)
+        tg.submit(sleep_long, timeout=0.2)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, andon.TaskTimeoutError) and error.timeout == 0.2
+    assert quick.result() == 25
+    assert tg.outcomes[1].stopped_by == "interrupt"
+
+
+def test_S35_cancel_one_task_running_or_not(start_method: str, stage: MakeStage) -> None:
+    running, held, go = stage("running"), stage("held"), stage("go")
+    with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+        runs = tg.submit(sleep_long, running)
+        other = tg.submit(hold, held, go)
+        waits = tg.submit(square, 1)
+        running.word(), held.word()
+        assert runs.running() and not waits.running()
+        assert waits.cancel() and waits.cancelled()
+        assert runs.cancel()
+        with pytest.raises(andon.TaskCancelledError) as caught:
+            runs.result(20)
+        assert caught.value.stopped_by == "interrupt" and caught.value.reason is None
+        go.release()
+    assert other.result() == "released"
+    assert not other.cancel()
+    assert tg.verdict == "ok"
+
+
+def test_S37_a_group_in_a_task_is_stopped_with_it(start_method: str, stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=2, start_method=start_method) as tg,
+    ):
+        tg.submit(inner_group, running)
+        tg.submit(fail_when, go)
+        grandchild = int(running.word())
+        go.release()
+    assert [type(e) for e in caught.value.exceptions] == [ValueError]
+    assert not alive(grandchild)
+    assert tg.outcomes[0].state == "cancelled" and tg.outcomes[0].stopped_by == "token"
+
+
+def test_S37_a_group_within_the_body_of_another(stage: MakeStage) -> None:
+    running = stage("running")
+    with pytest.raises(ExceptionGroup), andon.TaskGroup(workers=1) as outer:
+        with andon.TaskGroup(workers=1) as inner:
+            inner.submit(sleep_long, running)
+            running.word()
+            outer.submit(fail)
+        pytest.fail("the outer stop is raised where the inner group ends")
+    assert inner.reason is not None and inner.reason.kind == "parent"
+
+
+def test_S40_collect_all_raises_nothing() -> None:
+    with andon.TaskGroup(workers=2, policy=andon.collect_all()) as tg:
+        for i in range(6):
+            tg.submit(fail_at, i % 2, i)
+    assert tg.verdict == "ok"
+    assert [o.state for o in tg.outcomes] == ["failed", "failed"] + ["succeeded"] * 4
+
+
+def test_S50_an_event_travels_any_way(start_method: str, stage: MakeStage) -> None:
+    running = stage("running")
+    event = andon.Event()
+    with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+        waiter = tg.submit(wait_for, event, running)
+        running.word()
+        tg.submit(set_event, {"event": event})
+        assert event.wait(20)
+    assert waiter.result() is True
+    assert tg.verdict == "ok"
+
+
+def test_map_that_nobody_iterates_runs_all_the_same() -> None:
+    with andon.TaskGroup(workers=2) as tg:
+        tg.map(square, range(10))
+        tg.map(square, iter(range(10)))
+    assert tg.stats.succeeded == 20
+
+
+def test_S46_an_endless_input_is_read_lazily() -> None:
+    read: list[int] = []
+
+    def endless() -> Iterator[int]:
+        for i in itertools.count():
+            read.append(i)
+            yield i
+
+    with pytest.raises(ExceptionGroup), andon.TaskGroup(workers=2) as tg:
+        got = []
+        for r in tg.map(fail_at_100, endless()):
+            got.append(r)
+    assert got == list(range(len(got))) and len(got) <= 100
+    assert len(read) < 100_000
+
+
+def fail_at_100(x: int) -> int:
+    return fail_at(100, x)
+
+
+def test_S46_an_error_of_the_input_is_the_bodys() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("the input")
+
+    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(workers=1) as tg:
+        for _ in tg.map(square, broken()):
+            pass
+    assert [type(e) for e in caught.value.exceptions] == [OSError]
+    assert tg.reason is not None and tg.reason.kind == "body"
+
+
+def test_S46_a_failure_does_not_wait_for_a_blocked_input() -> None:
+    never = threading.Event()
+
+    def blocked() -> Iterator[int]:
+        yield 1
+        never.wait(30)
+
+    try:
+        with pytest.raises(ExceptionGroup), andon.TaskGroup(workers=1) as tg:
+            for _ in tg.map(fail_at_one, blocked()):
+                pass
+    finally:
+        never.set()
+    assert tg.verdict == "failed"
+
+
+def fail_at_one(x: int) -> int:
+    return fail_at(1, x)
+
+
+def test_S47_callbacks_run_all_and_may_do_anything() -> None:
+    said: list[object] = []
+    done = threading.Event()
+    with andon.TaskGroup(workers=1) as tg:
+        held = threading.Event()
+        future = tg.submit(square, 2)
+        future.add_done_callback(lambda f: said.append(f.result()))
+        future.add_done_callback(lambda f: 1 / 0)
+        future.add_done_callback(lambda f: said.append(tg.submit(square, 3)))
+        future.add_done_callback(lambda f: done.set())
+        assert done.wait(20)
+        held.set()
+    assert said[0] == 4
+    assert isinstance(said[1], andon.Future) and said[1].result() == 9
+
+
+def test_the_inline_engine_runs_in_this_process() -> None:
+    with pytest.raises(ExceptionGroup), andon.TaskGroup(engine="inline") as tg:
+        here = tg.submit(pid)
+        tg.submit(fail)
+        tg.submit(square, 2)
+    assert here.result() == os.getpid()
+    assert [o.state for o in tg.outcomes] == ["succeeded", "failed", "cancelled"]

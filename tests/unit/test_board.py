@@ -1,0 +1,273 @@
+"""The board: words that never go back, rows with one writer a field, a bell that wakes all."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from andon import _board
+from andon._board import KIND_CANCEL, KIND_FAILURE, PHASES, ROWS, WORDS, Board, bell, registry
+from andon._board.row import TEXT_BYTES
+from andon.outcome import ReasonKind
+from tests.support import PATIENCE
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    made = Board.create()
+    yield made
+    made.close()
+
+
+# Words ------------------------------------------------------------------------------------------
+
+
+def test_codes_are_in_the_order_of_the_reasons() -> None:
+    codes = [getattr(_board, f"KIND_{kind.name}") for kind in ReasonKind]
+    assert codes == list(range(1, len(ReasonKind) + 1))
+
+
+def test_a_pull_stops_and_the_first_one_stays(board: Board) -> None:
+    slot, clear = board.allot_word()
+    assert board.read(slot, clear) is None
+    assert board.pull(slot, clear, KIND_FAILURE, 7)
+    assert not board.pull(slot, clear, KIND_CANCEL)
+    assert board.read(slot, clear) == (KIND_FAILURE, 7, "")
+    other, clear = board.allot_word()
+    assert other != slot and board.read(other, clear) is None
+
+
+def test_a_reused_slot_reads_as_stopped_for_those_before(board: Board) -> None:
+    slot, clear = board.allot_word()
+    board.free_word(slot)
+    assert board.read(slot, clear) is None, "a freed word keeps its meaning while it can"
+    used = [board.allot_word() for _ in range(WORDS)]
+    again, fresh = used[-1]
+    assert (again, fresh) == (slot, clear + (1 << 32))
+    assert board.words[slot] != clear
+    assert board.read(slot, clear) == (0, 0, "")
+    assert not board.pull(slot, clear, KIND_CANCEL)
+    assert board.read(slot, fresh) is None
+    with pytest.raises(RuntimeError, match="in use"):
+        board.allot_word()
+
+
+def test_a_message_belongs_to_its_word(board: Board) -> None:
+    one, two = board.allot_word(), board.allot_word()
+    board.pull(*one, KIND_CANCEL, 0, "one")
+    assert board.read(*one) == (KIND_CANCEL, 0, "one")
+    board.pull(*two, KIND_CANCEL, 0, "two")
+    assert board.read(*two) == (KIND_CANCEL, 0, "two")
+    assert board.read(*one) == (KIND_CANCEL, 0, ""), "overwritten: none is better than another's"
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "ö" * 5000, "€" * 5000, "\udcff bad", ""])
+def test_long_and_odd_messages(board: Board, text: str) -> None:
+    word = board.allot_word()
+    board.pull(*word, KIND_CANCEL, 3, text)
+    pulled = board.read(*word)
+    assert pulled is not None
+    message = pulled.message
+    assert len(message.encode()) <= TEXT_BYTES
+    if len(text) > TEXT_BYTES:
+        assert message.endswith("…") and text.startswith(message[:-1]) and len(message) > 200
+
+
+# Rows -------------------------------------------------------------------------------------------
+
+
+def test_rows_are_allotted_from_one_and_wiped(board: Board) -> None:
+    assert board.allot_row() == 1
+    row = board.row(1)
+    row.cells[:] = memoryview(bytes([1] * 128)).cast("Q")
+    board.free_row(1)
+    while (number := board.allot_row()) != 1:
+        assert number < ROWS
+    assert (row.attempt, row.phase_name, row.started_at, row.used) == (0, "idle", None, False)
+    with pytest.raises(RuntimeError, match="workers are in use"):
+        board.allot_row()
+
+
+def test_orders_only_harden(board: Board) -> None:
+    row = board.row(board.allot_row())
+    counts = []
+    for attempt, level in ((5, 1), (5, 2), (5, 1), (6, 1)):
+        row.order(attempt, level)
+        counts.append((row.order_attempt, row.order_level, row.cells[13]))
+    assert counts == [(5, 1, 1), (5, 2, 2), (5, 2, 2), (6, 1, 3)]
+
+
+def test_phases_have_names(board: Board) -> None:
+    row = board.row(1)
+    row.cells[1] = _board.SENDING
+    assert row.phase_name == PHASES[-1] == "sending"
+    row.cells[1] = 99
+    assert row.phase_name == "phase 99"
+
+
+# The bell ---------------------------------------------------------------------------------------
+
+
+def test_wait_looks_before_it_sleeps(board: Board) -> None:
+    assert board.wait(lambda: True, 0)
+    assert not board.wait(lambda: False, 0)
+
+
+def test_wait_is_bounded(board: Board) -> None:
+    board.ring()  # an old edge is none
+    start = time.monotonic()
+    assert not board.wait(lambda: False, 0.05)
+    assert time.monotonic() - start >= 0.05
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_one_pull_wakes_everyone(board: Board, deaf: bool) -> None:
+    """Also where descriptors have run out, or a task has closed the bell: then by looking."""
+    if deaf:
+        os.close(board.bell_fd)
+        board.bell_fd = -1
+    slot, clear = board.allot_word()
+    looked = threading.Semaphore(0)
+    woken = []
+
+    def stopped() -> bool:
+        looked.release()
+        return bool(board.words[slot] != clear)
+
+    threads = [
+        threading.Thread(target=lambda: woken.append(board.wait(stopped, PATIENCE)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(6):
+        looked.acquire(timeout=PATIENCE)
+    board.pull(slot, clear, KIND_CANCEL)
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert woken == [True] * 3
+
+
+def test_wait_hears_several_boards(board: Board) -> None:
+    other = Board.create()
+    try:
+        rung = threading.Event()
+        looked = threading.Event()
+
+        def stopped() -> bool:
+            looked.set()
+            return rung.is_set()
+
+        def ring() -> None:
+            looked.wait(PATIENCE)
+            rung.set()
+            other.ring()
+
+        thread = threading.Thread(target=ring)
+        thread.start()
+        assert _board.wait_any([board, other], stopped, PATIENCE)
+        thread.join()
+    finally:
+        other.close()
+
+
+def test_a_full_bell_still_rings(board: Board) -> None:
+    os.eventfd_write(board.bell_fd, 2**64 - 2)
+    board.ring()
+    assert os.eventfd_read(board.bell_fd) == 1
+
+
+def test_a_ring_never_fails() -> None:
+    bell.ring(-1)
+    bell.ring(999_999)
+
+
+# Who reads what ---------------------------------------------------------------------------------
+
+
+def child_status(act: object) -> int:
+    pid = os.fork()
+    if not pid:
+        with suppress(BaseException):
+            os._exit(int(act()))  # type: ignore[operator]
+        os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_joined_board_is_the_same_board(board: Board) -> None:
+    joined = Board.join(board.ident, os.dup(board.mem_fd), os.dup(board.bell_fd))
+    try:
+        word = board.allot_word()
+        assert joined.pull(*word, KIND_CANCEL, 0, "not the maker: row 0 is not its to write")
+        assert board.read(*word) == (KIND_CANCEL, 0, "")
+        assert (board.owned, joined.owned) == (True, False)
+    finally:
+        joined.close()
+
+
+def test_a_forked_child_reads_what_it_inherited_and_hangs_its_own() -> None:
+    mine = registry.own_board()
+    word = mine.allot_word()
+
+    def act() -> bool:
+        inherited = registry.find(mine.ident)
+        own = registry.own_board()
+        return (
+            inherited is mine
+            and own is not mine
+            and registry.joined() == [own, mine]
+            and mine.pull(*word, KIND_CANCEL)
+        )
+
+    assert child_status(act) == 1
+    assert mine.read(*word) is not None
+    assert registry.own_board() is mine
+
+
+def test_a_worker_adopts_boards_in_order_and_keeps_their_objects() -> None:
+    mine = registry.own_board()
+    other = Board.create()
+
+    def act() -> bool:
+        made = registry.adopt(
+            [
+                (other.ident, os.dup(other.mem_fd), os.dup(other.bell_fd)),
+                (mine.ident, os.dup(mine.mem_fd), os.dup(mine.bell_fd)),
+            ]
+        )
+        return (
+            [b.ident for b in made] == [other.ident, mine.ident]
+            and made[1] is mine
+            and made[0] is not other
+            and registry.joined() == made
+            and registry.own_board() not in made
+        )
+
+    try:
+        assert child_status(act) == 1
+    finally:
+        other.close()
+
+
+def test_own_board_is_one_for_all_threads() -> None:
+    def act() -> bool:
+        found = []
+        start = threading.Barrier(8)
+
+        def ask() -> None:
+            start.wait()
+            found.append(registry.own_board())
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(set(map(id, found))) == 1
+
+    assert child_status(act) == 1

@@ -1,0 +1,104 @@
+"""The gate: what is held back is raised at a clean point, and only on the main thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from andon._gate import Gate
+
+
+class Felt(BaseException):
+    pass
+
+
+def feel() -> None:
+    raise Felt
+
+
+def test_what_is_deferred_runs_at_the_outermost_exit() -> None:
+    gate = Gate()
+    done = []
+    with gate:
+        with gate:
+            gate.deferred = lambda: done.append(gate.depth)
+        assert (gate.depth, done) == (1, [])
+    assert done == [0]
+    with gate:
+        pass
+    assert done == [0], "it is forgotten once run"
+
+
+def test_what_it_raises_comes_out_of_the_block() -> None:
+    gate = Gate()
+    with pytest.raises(Felt) as caught:
+        with gate:
+            gate.deferred = feel
+            raise ValueError
+    assert isinstance(caught.value.__context__, ValueError)
+    assert (gate.depth, gate.deferred) == (0, None)
+
+
+def test_an_error_leaves_the_depth_right() -> None:
+    gate = Gate()
+    with pytest.raises(ValueError):
+        with gate, gate:
+            raise ValueError
+    assert gate.depth == 0
+
+
+def test_other_threads_pass_through() -> None:
+    gate = Gate()
+    gate.deferred = feel
+    seen = []
+
+    def other() -> None:
+        with gate:
+            seen.append((gate.depth, gate.on_main()))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [(0, False)]
+    assert gate.deferred is feel
+    assert gate.on_main()
+
+
+def forked(act: object) -> int:
+    """The status of a forked child that runs `act`."""
+    pid = os.fork()
+    if not pid:
+        try:
+            os._exit(act())  # type: ignore[operator]
+        finally:
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_child_forked_inside_a_block_goes_on_inside_it() -> None:
+    gate = Gate()
+    with gate:
+
+        def act() -> int:
+            gate.after_fork()
+            return gate.depth
+
+        assert forked(act) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_by_another_thread_starts_afresh() -> None:
+    gate = Gate()
+    statuses = []
+
+    def act() -> int:
+        gate.after_fork()
+        return 10 + gate.depth + gate.on_main()
+
+    with gate:
+        thread = threading.Thread(target=lambda: statuses.append(forked(act)))
+        thread.start()
+        thread.join()
+    assert statuses == [11]
