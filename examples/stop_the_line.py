@@ -27,6 +27,7 @@ except* ValueError as errors:
     print(f"stopped: {errors.exceptions[0]}")
 
 for task in group.outcomes:
-    print(f"task {task.index}: {task.state}, stopped by {task.stopped_by}")
+    how = f" ({task.stopped_by})" if task.state == "cancelled" else ""
+    print(f"task {task.index}: {task.state}{how}")
 
 sys.exit(0 if group.verdict == "ok" else 1)

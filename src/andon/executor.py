@@ -15,7 +15,7 @@ from andon.errors import PoolClosedError
 from andon.mapping import streamed
 from andon.outcome import ReasonKind
 from andon.policy import Policy
-from andon.taskgroup import submit_call
+from andon.taskgroup import submit_lone
 from andon.token import Token
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class ProcessPoolExecutor(SharedPool, Executor):
         """Run `fn(*args, **kwargs)` in a worker; return its future at once."""
         self._check_running()
         check_callable(fn)
-        return submit_call(self._loose, fn, args, kwargs, self._times[3])
+        return submit_lone(self._loose, fn, args, kwargs, self._times[3])
 
     def map(
         self,

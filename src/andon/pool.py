@@ -13,7 +13,7 @@ from andon._runtime.shared import SharedPool
 from andon.errors import PoolClosedError
 from andon.mapping import streamed
 from andon.policy import Policy
-from andon.taskgroup import open_stream, submit_call
+from andon.taskgroup import open_stream, submit_lone
 from andon.token import Token
 
 T = TypeVar("T")
@@ -189,7 +189,7 @@ class Pool(SharedPool):
     def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
         self._check_running()
         check_callable(fn)
-        return submit_call(self._loose, fn, tuple(args), dict(kwds or {}), self._times[3])
+        return submit_lone(self._loose, fn, tuple(args), dict(kwds or {}), self._times[3])
 
     def _map(
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool

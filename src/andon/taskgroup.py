@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
+from andon._cancelled import Cancelled
 from andon._engines.port import Call
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
@@ -13,7 +14,8 @@ from andon._runtime.options import check_callable, open_runtime, positive_int, s
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common
 from andon._runtime.streams import Stream
-from andon.outcome import Outcome, Reason, ReasonKind, Verdict
+from andon.errors import PoolBrokenError, TaskCancelledError
+from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, Verdict
 from andon.policy import Policy, Stats
 from andon.report.watch import Watcher, watch
 from andon.token import Token
@@ -340,6 +342,31 @@ def submit_call(
     sink = task.sink
     assert isinstance(sink, Future)
     return sink
+
+
+def submit_lone(
+    group: Group,
+    fn: Callable[..., T],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    timeout: float | None,
+) -> Future[T]:
+    """A call that stands alone. There is no `with` that would absorb a `Cancelled` of its group
+    (S14, S16): where that was stopped, by a broken pool or a token, the call is refused."""
+    try:
+        return submit_call(group, fn, args, kwargs, timeout)
+    except Cancelled as stop:
+        if stop.token is not group.token:
+            raise
+    broken = group.broken
+    if isinstance(broken, PoolBrokenError):
+        raise type(broken)(*broken.args) from broken.__cause__
+    raise TaskCancelledError(
+        f"the pool takes no more calls ({group.reason})",
+        reason=group.reason,
+        started=False,
+        stopped_by=StoppedBy.NEVER_STARTED,
+    )
 
 
 def open_stream(

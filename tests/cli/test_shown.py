@@ -40,9 +40,9 @@ def test_the_job_as_andon_has_it(start_method: str, tmp_path: Path) -> None:
     lines = run_example("stop_the_line.py", start_method, tmp_path).splitlines()
     assert lines[0] == "stopped: the last step went wrong"
     assert len(lines) == 11
-    assert lines[1].startswith("task 0: succeeded")
-    assert lines[6].startswith("task 5: failed")
-    assert lines[10] == "task 9: cancelled, stopped by never-started"
+    assert lines[1] == "task 0: succeeded"
+    assert lines[6] == "task 5: failed"
+    assert lines[10] == "task 9: cancelled (never-started)"
 
 
 def run_example(name: str, start_method: str, tmp_path: Path) -> str:

@@ -7,15 +7,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tests.cli.command import Terminal, read_results, started
-from tests.support import Stage, wait_gone
+from tests.support import Stage, eventually, wait_gone
 
 WORK = """
 import os, sys, time
-from tests.support import Stage, wait_gone
+from tests.support import Stage, eventually, wait_gone
 
 def block(item):
     if item == "quick":
@@ -34,6 +35,27 @@ def stubborn(item):
             time.sleep(60)
         except BaseException:
             word = "felt"
+"""
+
+BUSY = """
+import json, subprocess, threading, time
+import andon
+
+def work(item):
+    kind = int(item) % 6
+    if kind == 0:
+        sum(i * i for i in range(50_000))
+    elif kind == 1:
+        time.sleep(0.02)
+    elif kind == 2:
+        with threading.Lock():
+            time.sleep(0.01)
+    elif kind == 3:
+        json.dumps(list(range(1000)))
+    elif kind == 4:
+        andon.sleep(0.01)
+    else:
+        subprocess.run(["true"])
 """
 
 ITEMS = ["quick", "a", "b", *(f"late{n}" for n in range(100))]
@@ -159,3 +181,28 @@ def test_the_death_of_the_command_is_the_death_of_all(
         process.kill()
         process.wait(10)
         wait_gone(pids, within=5)
+
+
+@pytest.mark.stress
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_at_any_moment(here: Path, start_method: str, number: signal.Signals) -> None:
+    # What is left behind by any of them is found after the test.
+    (here / "busy.py").write_text(BUSY)
+    random = Random(f"{start_method} {number}")
+    items = [str(n) for n in range(2000)]
+    arguments = ["run", "busy.py:work", *items, "-j3", "--start-method", start_method]
+    for turn in range(12):
+        output = f"r{turn}.jsonl"
+        with started(*arguments, "-o", output, cwd=here) as process:
+            eventually((here / output).exists)  # it has come as far as that: the signal is its own
+            time.sleep(random.random())
+            for _ in range(random.choice([1, 1, 2])):
+                process.send_signal(number)
+            err = process.communicate(timeout=30)[1]
+        assert "Traceback" not in err
+        if "never started in " in err:
+            assert process.returncode == 128 + number
+            assert len(read_results(here / output)) == len(items)
+        else:  # it was still on its way to its handlers
+            assert process.returncode in (-number, 128 + number)

@@ -9,6 +9,7 @@ driven to its end, gently and cruelly. The checks themselves are in `model.py`.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,9 +82,19 @@ class Found:
 @functools.cache
 def explore(plan: Plan) -> Found:
     """Visit every state within `plan.depth` events, level by level, so each one only once."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(200_000, 10, 1000)  # worlds are many small cycles: collect them in bulk
+    try:
+        return _explore(plan)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def _explore(plan: Plan) -> Found:
     found = Found()
     start = World(plan)
     seen = {start.key()}
+    ends: dict[bool, set[Any]] = {False: set(), True: set()}
     level = [start]
     depth = DEEPER or plan.depth
     for left in range(depth, 0, -1):
@@ -97,7 +108,7 @@ def explore(plan: Plan) -> Found:
                 if key in seen:
                     continue
                 seen.add(key)
-                _finish(child, found.rows)
+                _finish(child, key, ends, found.rows)
                 if left > 1:
                     below.append(child)
         level = below
@@ -114,13 +125,15 @@ def _try(world: World, choice: Choice, rows: set[tuple[Any, Any]]) -> None:
     rows |= world.moves
 
 
-def _finish(world: World, rows: set[tuple[Any, Any]]) -> None:
-    if not world.machine.groups:
-        return  # it is at its end
-    for cruel in (False, True):
+def _finish(
+    world: World, key: Any, ends: dict[bool, set[Any]], rows: set[tuple[Any, Any]]
+) -> None:
+    for cruel, known in ends.items():
+        if key in known or not world.machine.groups:
+            continue
         end = world.clone()
         try:
-            end.finish(cruel=cruel)
+            end.finish(cruel=cruel, known=known)
         except Exception as error:
             error.add_note(f"{world.plan.name}, driven to its end after: {world.path}\n{end.path}")
             raise

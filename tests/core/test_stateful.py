@@ -78,7 +78,7 @@ class Runs(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, 10))
     def time_passes(self, seconds: float) -> None:
-        self.world.now += seconds
+        self.world.clock.advance(seconds)
 
     @precondition(lambda self: self.world.machine.wake_at() is not None)
     @rule()

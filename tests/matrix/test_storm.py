@@ -153,6 +153,9 @@ class Storm:
         assert set(lines.values()) <= {1}, "a task ran twice"
         outcomes = tg.outcomes
         stats = tg.stats
+        if tg.reason is not None:  # the stop came before these were submitted (S14)
+            assert not any(lines[f"begins {number}"] for number in numbers[len(outcomes) :])
+            del numbers[len(outcomes) :]
         assert [o.index for o in outcomes] == list(range(len(numbers)))
         assert stats.submitted == len(numbers) == stats.succeeded + stats.failed + stats.cancelled
         for outcome, number in zip(outcomes, numbers, strict=True):
@@ -192,12 +195,13 @@ class Storm:
             assert (began, ended) == (1, 1)
         else:
             assert state == "cancelled" and outcome.cancel_requested
+            assert brutal or by != "kill"
             if outcome.started:
                 assert by in ("token", "interrupt", "kill")
-                assert brutal or by != "kill"
                 self.stops += 1
             else:
-                assert (by, began, ended) == ("never-started", 0, 0)
+                assert by in ("never-started", "kill")  # a kill: while it was unpickled
+                assert (began, ended) == (0, 0)
             self.rungs[str(by)] += 1
 
 

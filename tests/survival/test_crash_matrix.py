@@ -227,8 +227,10 @@ def test_in_the_initializer_again_and_again(
     ):
         futures = [pool.apply_async(double, (i,)) for i in range(4)]
         for future in futures:
-            with pytest.raises(andon.PoolBrokenError):
+            with pytest.raises(andon.PoolBrokenError, match="initializer"):
                 future.get(20)
+        with pytest.raises(andon.PoolBrokenError, match="initializer"):
+            pool.apply_async(double, (1,))  # refused, and not by a bare Cancelled
         pool.map(double, range(8))
     assert type(caught.value) is andon.PoolBrokenError
     how = "exited with status 3" if kind == "exit" else "SIGSEGV"

@@ -103,7 +103,11 @@ class Future(_Future[T], Generic[T]):
             self._fail(outcome.error)
         else:
             assert isinstance(outcome.error, TaskCancelledError)
-            self._stop(outcome.error)
+            broken = task.group.broken
+            if broken is not None and outcome.started is False:
+                self._fail(broken)  # nobody cancelled it: the pool gave up (S42)
+            else:
+                self._stop(outcome.error)
 
     def over(self, task: Task) -> None:
         """A sink's method; `take` has said it all."""

@@ -42,6 +42,7 @@ class Group:
         self.ref = GroupRef(ident, token)
         self.links: list[tuple[Token, bool]] = []  # (token, is it our parent's)
         self.parent: Token | None = None
+        self.grace = self.kill_after = 0.0  # as opened
         self.next_index = 0
         self.body_left = False
         self.keep_outcomes = keep_outcomes

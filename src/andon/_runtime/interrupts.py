@@ -8,6 +8,7 @@ drivers, and the scope raises once all is over. The second Ctrl-C kills at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -40,11 +41,16 @@ class InterruptBridge:
 
     def leave(self) -> None:
         """A scope is over."""
-        self._depth -= 1
+        self._depth = max(0, self._depth - 1)
         if self._depth == 0 and self._installed:
             self._installed = False
             if signal.getsignal(signal.SIGINT) == self._on_sigint:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def forget(self) -> None:
+        """In a forked child: the scopes that are open are its parent's."""
+        self._depth = 0
+        self.pending = False
 
     def consume(self) -> bool:
         """Was there a Ctrl-C that has not been raised yet? It is the caller's now."""
@@ -71,3 +77,5 @@ class InterruptBridge:
 
 
 bridge = InterruptBridge()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=bridge.forget)

@@ -31,6 +31,7 @@ from andon._runtime import registry
 from andon._runtime.callbacks import CallbackThread
 from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
+from andon._runtime.hearing import KINDS, check_links, hear
 from andon._runtime.tasks import Sink, Task, outcomes_of
 from andon._runtime.wakeup import Wakeup
 from andon.errors import (
@@ -43,7 +44,6 @@ from andon.outcome import Reason, ReasonKind
 from andon.policy import Policy
 from andon.token import Token
 
-_KINDS = tuple(ReasonKind)
 _HARDEST = 0.0
 
 
@@ -105,13 +105,14 @@ class Runtime:
             record = self._machine.group(ident)
             assert record is not None
             group = Group(self, ident, policy, record.stats, token, keep_outcomes=keep_outcomes)
+            group.grace, group.kill_after = grace, kill_after
             group.parent = parent
             group.links = [(t, False) for t in links]
             if parent is not None:
                 group.links.append((parent, True))
             self._groups[ident] = group
             token._on_cancel = lambda message: self.stop(group, ReasonKind.CANCEL, message)
-            self._check_links(group)
+            check_links(group, self._take)
         self._deliver()
         return group
 
@@ -146,8 +147,7 @@ class Runtime:
 
     def cancel_task(self, task: Task) -> None:
         """Stop one task (S35)."""
-        if self.foreign:
-            self._check_usable()
+        self._check_own()
         with gate:
             with self._lock:
                 self._take(ev.TaskCancelAsked(task.id))
@@ -165,6 +165,7 @@ class Runtime:
         kill_after: float | None = None,
     ) -> None:
         """Stop a group; idempotent, and only ever hardens."""
+        self._check_own()
         with gate:
             with self._lock:
                 self._take(ev.StopAsked(group.id, kind, message, source, soon, grace, kill_after))
@@ -172,6 +173,7 @@ class Runtime:
 
     def leave_body(self, group: Group) -> None:
         """The body adds nothing more; accepted work goes on. Idempotent."""
+        self._check_own()
         with gate:
             with self._lock:
                 if not group.body_left:
@@ -187,6 +189,7 @@ class Runtime:
 
     def is_running(self, task: Task) -> bool:
         """Does the board show this task in user code?"""
+        self._check_own()
         with self._lock:
             return any(
                 row.attempt is not None and row.attempt == task.attempt and row.phase == "running"
@@ -195,6 +198,7 @@ class Runtime:
 
     def look(self) -> list[Any]:
         """The workers' rows."""
+        self._check_own()
         with self._lock:
             return self._engine.look()
 
@@ -207,8 +211,7 @@ class Runtime:
     def check_wait(self) -> None:
         """Raise where blocking could never end."""
         self.check_crash()
-        if self.foreign:
-            self._check_usable()
+        self._check_own()
         if self._driver.is_current():
             raise RuntimeError("this thread drives the pool; it cannot wait for one of its tasks")
 
@@ -239,12 +242,16 @@ class Runtime:
                 pids=tuple(left),
             )
 
-    def _check_usable(self) -> None:
+    def _check_own(self) -> None:
+        # Before the lock: another thread may have held it when this process was forked (S38).
         if self.foreign:
             raise WrongProcessError(
                 "this pool belongs to the process that opened it, and this is a forked child; "
                 "open a pool here instead"
             )
+
+    def _check_usable(self) -> None:
+        self._check_own()
         self.check_crash()
         if self.closing:
             raise PoolClosedError("Pool not running: it has been closed")
@@ -310,7 +317,7 @@ class Runtime:
         with self._lock:
             for event in events:
                 if type(event) is Rang:
-                    self._look_at_words()
+                    hear(list(self._groups.values()), self._take, self._who_pulled)
                 else:
                     if type(event) is ev.Failed:
                         event.message = describe(event.payload.error)
@@ -372,9 +379,8 @@ class Runtime:
             self._take(ev.AttemptEnded(attempt))
 
     def _pull_word(self, token: Token, reason: Reason) -> None:
-        code = _KINDS.index(reason.kind) + 1
         # A worker may have pulled it already (S11): then only the official reason is new.
-        token._board.pull(token._slot, token._clear, code, 0, reason.message)
+        token._pull(KINDS.index(reason.kind) + 1, reason.message)
 
     def _send(self, action: ac.Send) -> None:
         task = self._tasks[action.task]
@@ -393,51 +399,12 @@ class Runtime:
                 self._take(ev.Started(attempt, row.index if task.size > 1 else 0, row.started_at))
                 return
 
-    def _look_at_words(self) -> None:
-        """A bell rang: whose word was pulled, or whose link was set?"""
-        for group in list(self._groups.values()):
-            if group.reason is None or group.links:
-                if group.reason is None:
-                    self._look_at_word(group)
-                self._check_links(group)
-
-    def _look_at_word(self, group: Group) -> None:
-        token = group.token
-        pulled = token._board.read(token._slot, token._clear)
-        if pulled is None:
-            return
-        code, row_number, message = pulled
-        kind = _KINDS[code - 1] if 1 <= code <= len(_KINDS) else ReasonKind.CANCEL
-        attempt = index = None
-        if row_number:
-            for row in self._engine.look():
-                if row.row == row_number:
-                    attempt = row.attempt
-                    task = self._by_attempt.get(attempt or 0)
-                    index = row.index if task is not None and task.size > 1 else 0
-        self._take(ev.Cord(group.id, attempt, kind, message, index))
-
-    def _check_links(self, group: Group) -> None:
-        if group.reason is not None:
-            return
-        for token, is_parent in group.links:
-            if token.is_set():
-                kind = ReasonKind.PARENT if is_parent else ReasonKind.CANCEL
-                why = token.reason or ""
-                half = 0.5 if is_parent else 1.0
-                # The inner tree must be gone before the outer ladder reaches its kill (S37).
-                record = self._machine.group(group.id)
-                assert record is not None
-                self._take(
-                    ev.StopAsked(
-                        group.id,
-                        kind,
-                        why,
-                        grace=record.grace * half,
-                        kill_after=record.kill_after * half,
-                    )
-                )
-                return
+    def _who_pulled(self, row_number: int) -> tuple[int | None, int | None]:
+        for row in self._engine.look():
+            if row.row == row_number:
+                task = self._by_attempt.get(row.attempt or 0)
+                return row.attempt, row.index if task is not None and task.size > 1 else 0
+        return None, None
 
     # Without the lock ----------------------------------------------------------------------------
 

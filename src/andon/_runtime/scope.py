@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextvars import ContextVar
@@ -29,20 +30,32 @@ _BARE = (KeyboardInterrupt, SystemExit, GeneratorExit, Cancelled)
 def _body_token() -> Token | None:
     """The token of the innermost body, or of the inline task, that runs in this context."""
     group = _body.get()
-    return running.get() if group is None or group.closed else group.token
+    if group is None or group.closed or group.runtime.foreign:  # inherited by a forked worker
+        return running.get()
+    return group.token
 
 
 _scopes = 0  # open in this process; while there are none, `check` need not look for a body
 
 
+_counting = threading.Lock()
+
+
 def _count(change: int) -> None:
     global _scopes
     with _counting:
-        _scopes += change
+        _scopes = max(0, _scopes + change)
         set_body_hook(_body_token if _scopes else None)
 
 
-_counting = threading.Lock()
+def _after_fork_in_child() -> None:
+    global _scopes, _counting
+    _scopes = 0
+    _counting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Scope:

@@ -109,6 +109,7 @@ class Stream(Iterator[Any]):
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result; blocks up to `timeout` seconds, then raises `TimeoutError`."""
+        self._group.runtime.check_wait()
         self.started = True
         if self._thread is None:
             self._fill()

@@ -10,6 +10,7 @@ This file stays light: workers import it on their way to `andon.cli.shell`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -19,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: all went well. 1: a task failed, or the deadline passed. 2: bad usage. 130: Ctrl-C.
     143: SIGTERM.
     """
-    from andon.cli.entry import dispatch
+    try:
+        from andon.cli.entry import dispatch
 
-    return dispatch(argv)
+        return dispatch(argv)
+    except KeyboardInterrupt:  # outside of a run, which has its own way with it
+        sys.stderr.write("andon: interrupted\n")
+        return 130

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from andon.cli.arguments import UsageError, parse, version
-from andon.cli.status import FAILED, INTERRUPTED, OK, USAGE
+from andon.cli.status import FAILED, OK, USAGE
 
 
 def dispatch(argv: Sequence[str] | None) -> int:
@@ -19,9 +19,6 @@ def dispatch(argv: Sequence[str] | None) -> int:
         text = " ".join(str(error).split())
         print(f"andon: error: {text}", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        print("andon: interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # Our own standard output is gone (`andon demo | head`). Python would complain once more
         # when it flushes it on its way out.

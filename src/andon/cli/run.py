@@ -47,6 +47,10 @@ def run(options: RunOptions) -> int:
         return _Run(options, task, items, results).run()
 
 
+PATIENCE = 1.0
+"""Seconds in which the rest of a list is accounted for, however often someone says stop."""
+
+
 class _Run:
     def __init__(
         self,
@@ -133,8 +137,12 @@ class _Run:
             for outcome in self._group.outcomes:
                 if outcome.index in ledger.open:
                     ledger.record(outcome)
-        came = signals.count
-        ledger.close(self._items, lambda: signals.count > came)
+        came, began = signals.count, time.monotonic()
+
+        def enough() -> bool:  # someone does not want to wait for the end of a very long list
+            return signals.count > came and time.monotonic() - began > PATIENCE
+
+        ledger.close(self._items, enough)
 
     def _tell(self, snapshot: Progress) -> None:
         if self._reporter is not None:
@@ -198,7 +206,7 @@ class Ledger:
     def close(self, items: Items, enough: Callable[[], bool]) -> None:
         """What has no outcome by now never started: read too late to be submitted, or not read.
 
-        `enough()`: someone does not want to wait for the end of a long list.
+        Reads the rest of a list until `enough()`.
         """
         self.closed = True
         with self._reading:  # a reader that waits for input looks at `closed` (items.POLL)

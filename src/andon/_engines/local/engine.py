@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any
 
 from andon import _wire
-from andon._board import joined, own_board
+from andon._board import KIND_FAILURE, joined, own_board
 from andon._core.events import AttemptEnded, Broke, Event
 from andon._engines.local import inbox, postmortem
 from andon._engines.local.channel import BrokenChannel, Frame
@@ -41,6 +41,7 @@ from andon._worker.template import take_inherited
 from andon.errors import PoolBrokenError
 
 LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
+TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
 _inherit_keys = itertools.count(1)
 
@@ -371,6 +372,11 @@ class LocalEngine:
             if grace + kill_after == 0:
                 self._crew.kill(worker)
             return
+        if worker.ladder is None and _tells(worker, attempt):
+            # It is what stops the group, and its error is on the way, however brutal the stop.
+            if worker.timer is None:
+                worker.timer = self._timers.at(now + TELL_WITHIN, partial(self._silence, worker))
+            return
         if worker.ladder is None:
             worker.ladder = Ladder(now, grace, kill_after)
             worker.row.order(attempt.id, int(Step.TOKEN))
@@ -413,6 +419,10 @@ class LocalEngine:
                 worker.ladder.dump_came(time.monotonic())
                 self._climb_on(worker)
 
+    def _silence(self, worker: WorkerProcess) -> None:
+        worker.killed = True
+        self._crew.kill(worker)
+
     def _kill_all(self) -> None:
         for worker in self._crew.workers.values():
             self._crew.kill(worker)
@@ -448,6 +458,11 @@ def _take_main(main: dict[str, Any]) -> None:
     for name, value in main_globals().items():
         if callable(value):
             main[name] = value
+
+
+def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
+    """Has this very worker pulled its group's word, since its task failed (S11)?"""
+    return attempt.group.token._pulled() == (KIND_FAILURE, worker.row_number)
 
 
 def _row(worker: WorkerProcess) -> Row:

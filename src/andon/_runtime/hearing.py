@@ -1,0 +1,67 @@
+"""A bell rang: whose stop word was pulled, whose link was set? What is heard becomes events.
+
+Called under the runtime's lock, and always before any event that a pulled word may have caused, so
+that the machine learns of a cause before its effects (S1, S11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from andon._core import events as ev
+from andon._runtime.groups import Group
+from andon.outcome import ReasonKind
+
+KINDS = tuple(ReasonKind)
+"""The reasons by their code on the board, less one."""
+
+# A group within another must be gone before the outer ladder reaches its kill (S37): it stops in
+# half of the time that it would take for itself.
+_INNER = 0.5
+
+Take = Callable[[ev.Event], None]
+
+
+def hear(
+    groups: Iterable[Group],
+    take: Take,
+    who_pulled: Callable[[int], tuple[int | None, int | None]],
+) -> None:
+    """Look at the words and links of these groups. `who_pulled` turns a row into the attempt and
+    the item that its worker is at."""
+    for group in groups:
+        if group.reason is None:
+            _look_at_word(group, take, who_pulled)
+            check_links(group, take)
+
+
+def _look_at_word(
+    group: Group, take: Take, who_pulled: Callable[[int], tuple[int | None, int | None]]
+) -> None:
+    pulled = group.token._pulled()
+    if pulled is None:
+        return
+    code, row = pulled
+    kind = KINDS[code - 1] if 1 <= code <= len(KINDS) else ReasonKind.CANCEL
+    attempt, index = who_pulled(row) if row else (None, None)
+    take(ev.Cord(group.id, attempt, kind, group.token._message(), index))
+
+
+def check_links(group: Group, take: Take) -> None:
+    """Stop the group if a token that it is linked to has been set (S37, S50)."""
+    if group.reason is not None:
+        return
+    for token, is_parent in group.links:
+        if token.is_set():
+            kind = ReasonKind.PARENT if is_parent else ReasonKind.CANCEL
+            share = _INNER if is_parent else 1.0
+            take(
+                ev.StopAsked(
+                    group.id,
+                    kind,
+                    token.reason or "",
+                    grace=group.grace * share,
+                    kill_after=group.kill_after * share,
+                )
+            )
+            return
