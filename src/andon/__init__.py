@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from andon.outcome import ReasonKind as ReasonKind
     from andon.outcome import StoppedBy as StoppedBy
     from andon.outcome import TaskState as TaskState
+    from andon.outcome import TraceEvent as TraceEvent
     from andon.outcome import Verdict as Verdict
     from andon.policy import Policy as Policy
     from andon.policy import collect_all as collect_all
@@ -74,7 +75,15 @@ _HOMES = {
     ),
     "andon.executor": ("ProcessPoolExecutor",),
     "andon.mapping": ("imap", "map"),
-    "andon.outcome": ("Outcome", "Reason", "ReasonKind", "StoppedBy", "TaskState", "Verdict"),
+    "andon.outcome": (
+        "Outcome",
+        "Reason",
+        "ReasonKind",
+        "StoppedBy",
+        "TaskState",
+        "TraceEvent",
+        "Verdict",
+    ),
     "andon.policy": ("Policy", "collect_all", "fail_fast"),
     "andon.pool": ("AsyncResult", "Pool"),
     "andon.task": ("check", "current_token", "shield", "sleep"),
@@ -112,6 +121,7 @@ __all__ = [
     "TaskState",
     "TaskTimeoutError",
     "Token",
+    "TraceEvent",
     "Verdict",
     "WorkerDiedError",
     "WrongProcessError",

@@ -13,7 +13,7 @@ from andon._runtime.options import check_callable
 from andon._runtime.shared import SharedPool
 from andon.errors import PoolClosedError
 from andon.mapping import streamed
-from andon.outcome import ReasonKind
+from andon.outcome import ReasonKind, TraceEvent
 from andon.policy import Policy
 from andon.taskgroup import submit_lone
 from andon.token import Token
@@ -53,6 +53,8 @@ class ProcessPoolExecutor(SharedPool, Executor):
         token: Token | None = None,
         reuse_interrupted: bool = False,
         engine: Any = None,
+        strict: bool = False,
+        trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
         if max_workers is not None and workers is not None:
             raise ValueError("max_workers and workers mean the same: give one of them")
@@ -74,6 +76,8 @@ class ProcessPoolExecutor(SharedPool, Executor):
             mp_context=mp_context,
             reuse_interrupted=reuse_interrupted,
             engine=engine,
+            strict=strict,
+            trace=trace,
             name="andon-executor",
         )
 

@@ -11,6 +11,7 @@ from andon._runtime.options import check_callable, open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common
 from andon._runtime.streams import Stream
+from andon.outcome import TraceEvent
 from andon.policy import Policy
 from andon.report.watch import watch
 from andon.taskgroup import open_stream
@@ -37,6 +38,8 @@ def map(  # it is what it is called everywhere
     start_method: str | None = None,
     mp_context: Any = None,
     engine: Any = None,
+    strict: bool = False,
+    trace: Callable[[TraceEvent], object] | None = None,
     chunksize: int | None = None,
     buffersize: int | None = None,
     progress: Any = None,
@@ -63,6 +66,8 @@ def map(  # it is what it is called everywhere
         start_method_=start_method,
         mp_context=mp_context,
         engine=engine,
+        strict=strict,
+        trace=trace,
         most=total if total > 0 else None,
         name="andon-map",
     )
@@ -110,6 +115,8 @@ def imap(
     start_method: str | None = None,
     mp_context: Any = None,
     engine: Any = None,
+    strict: bool = False,
+    trace: Callable[[TraceEvent], object] | None = None,
     chunksize: int | None = None,
     buffersize: int | None = None,
     progress: Any = None,
@@ -136,6 +143,8 @@ def imap(
         start_method_=start_method,
         mp_context=mp_context,
         engine=engine,
+        strict=strict,
+        trace=trace,
         name="andon-imap",
     )
     options = {"timeout": times[3], "chunksize": chunksize, "buffersize": buffersize}

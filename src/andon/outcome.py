@@ -101,6 +101,24 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """One transition of a task or a group, for reports and timelines (S48).
+
+    `at`: seconds on the monotonic clock. `group`: the group's number in its pool. `task`: the
+    task's index in its group, None for the group's own transitions. `attempt`: the number of the
+    try, where there is one. `cause`: what happened, in words.
+    """
+
+    at: float
+    group: int
+    task: int | None
+    attempt: int | None
+    before: str
+    after: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What happened to one task; every submitted task gets exactly one (S4).
 

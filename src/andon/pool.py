@@ -12,6 +12,7 @@ from andon._runtime.options import check_callable, make_policy, positive_int
 from andon._runtime.shared import SharedPool
 from andon.errors import PoolClosedError
 from andon.mapping import streamed
+from andon.outcome import TraceEvent
 from andon.policy import Policy
 from andon.taskgroup import open_stream, submit_lone
 from andon.token import Token
@@ -50,6 +51,8 @@ class Pool(SharedPool):
         token: Token | None = None,
         reuse_interrupted: bool = False,
         engine: Any = None,
+        strict: bool = False,
+        trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
         self._closing = False
         super().__init__(
@@ -67,6 +70,8 @@ class Pool(SharedPool):
             mp_context=mp_context,
             reuse_interrupted=reuse_interrupted,
             engine=engine,
+            strict=strict,
+            trace=trace,
             prestart=True,
             name="andon-pool",
         )

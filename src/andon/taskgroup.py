@@ -15,7 +15,7 @@ from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common
 from andon._runtime.streams import Stream
 from andon.errors import PoolBrokenError, TaskCancelledError
-from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, Verdict
+from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, TraceEvent, Verdict
 from andon.policy import Policy, Stats
 from andon.report.watch import Watcher, watch
 from andon.token import Token
@@ -51,7 +51,8 @@ class TaskGroup:
     interrupt to the kill (2). `policy`: `fail_fast()` (default) or `collect_all()`. `token`: an
     `andon.Event` that stops the group when set. `initializer`, `initargs`,
     `max_tasks_per_worker`, `start_method`, `mp_context`, `reuse_interrupted` and `engine` are for
-    a group with workers of its own. `progress`: True, or a callable that takes snapshots.
+    a group with workers of its own; `strict` refuses an engine that cannot kill. `trace`: a function
+    that is called with each `TraceEvent`. `progress`: True, or a callable that takes snapshots.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class TaskGroup:
         mp_context: Any = None,
         reuse_interrupted: bool = False,
         engine: Any = None,
+        strict: bool = False,
+        trace: Callable[[TraceEvent], object] | None = None,
         progress: Any = None,
         name: str | None = None,
     ) -> None:
@@ -89,6 +92,8 @@ class TaskGroup:
             "mp_context": mp_context,
             "reuse_interrupted": reuse_interrupted,
             "engine": engine,
+            "strict": strict,
+            "trace": trace,
         }
         if pool is not None:
             given = [k.rstrip("_") for k, v in self._options.items() if v not in (None, (), False)]

@@ -505,6 +505,16 @@ def test_s11_a_span_that_pulled_the_cord_ends_where_it_failed(line: Line) -> Non
     assert [r.cancel_requested for r in line.outcomes(10)] == [False, False, True]
 
 
+def test_s11_a_cord_may_close_a_group_whose_worker_is_gone() -> None:
+    line = Line(slots=0)
+    line.open()
+    line.submit(10)
+    line.leave()
+    line.cord(None, ReasonKind.CANCEL)
+    assert line.outcome(10).started is False
+    assert line.closed().verdict is Verdict.CANCELLED
+
+
 def test_s12_nothing_is_sent_for_a_group_that_is_stopping() -> None:
     for soon in (False, True):
         line = Line(slots=1)

@@ -343,3 +343,33 @@ def test_the_inline_engine_runs_in_this_process() -> None:
         tg.submit(square, 2)
     assert here.result() == os.getpid()
     assert [o.state for o in tg.outcomes] == ["succeeded", "failed", "cancelled"]
+
+
+def test_S14_a_wait_of_the_body_for_a_stopped_task_is_no_error_of_its_own(
+    stage: MakeStage,
+) -> None:
+    running = stage("running")
+    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(workers=2) as tg:
+        stopped = tg.submit(sleep_long, running)
+        running.word()
+        tg.submit(fail, "the cause")
+        stopped.result()
+    assert [str(e) for e in caught.value.exceptions] == ["the cause"]
+
+
+def test_S48_every_transition_is_a_trace_event() -> None:
+    seen: list[andon.TraceEvent] = []
+    with pytest.raises(ExceptionGroup), andon.TaskGroup(workers=1, trace=seen.append) as tg:
+        tg.submit(fail)
+        tg.submit(square, 2)
+    steps = [(e.task, e.before, e.after) for e in seen]
+    assert steps[:1] == [(0, "pending", "sent")]
+    assert [after for task, _, after in steps if task == 0][-1] == "failed"
+    assert (None, "cancelling", "closed") in steps
+    assert steps.count((1, "pending", "cancelled")) + steps.count((1, "stopping", "cancelled")) == 1
+    assert [e.at for e in seen] == sorted(e.at for e in seen)
+
+
+def test_S49_strict_refuses_an_engine_that_cannot_kill() -> None:
+    with pytest.raises(ValueError, match="can kill"):
+        andon.TaskGroup(engine="inline", strict=True).__enter__()

@@ -163,8 +163,11 @@ def open_runtime(
     prestart: bool = False,
     most: int | None = None,
     name: str = "andon",
+    trace: Any = None,
+    strict: bool = False,
 ) -> Runtime:
-    """Check everything, then open a pool's runtime. `most`: no more workers than this."""
+    """Check everything, then open a pool's runtime. `most`: no more workers than this. `strict`:
+    refuse an engine that cannot kill (S49)."""
     count = positive_int("workers", workers) or cpu_count()
     if most is not None:
         count = max(1, min(count, most))
@@ -179,7 +182,15 @@ def open_runtime(
         raise ValueError("initargs were given without an initializer")
     method = start_method(start_method_, mp_context, drop_in=drop_in)
     config = Config(count, method, initializer, arguments, limit, bool(reuse_interrupted), prestart)
-    return Runtime(_make_engine(engine), config, name)
+    if trace is not None and not callable(trace):
+        raise TypeError(f"trace must be a function of one TraceEvent, not {trace!r}")
+    runtime = Runtime(_make_engine(engine), config, name, trace)
+    if strict and not runtime.capabilities.can_kill:
+        runtime.close()
+        raise ValueError(
+            f"strict=True needs an engine that can kill a stuck task; engine={engine!r} cannot"
+        )
+    return runtime
 
 
 def _make_engine(engine: Any) -> Engine:

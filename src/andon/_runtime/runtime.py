@@ -12,6 +12,7 @@ sent by the thread that submits it, without a hop; and no user code ever runs un
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -40,18 +41,25 @@ from andon.errors import (
     PoolClosedError,
     WrongProcessError,
 )
-from andon.outcome import Reason, ReasonKind
+from andon.outcome import Reason, ReasonKind, TraceEvent
 from andon.policy import Policy
 from andon.token import Token
 
 _HARDEST = 0.0
+_log = logging.getLogger("andon")
 
 
 class Runtime:
     """One pool at work. Every method is safe from any thread, and none but the `wait…` and
     `close` ones blocks for longer than the lock is held."""
 
-    def __init__(self, engine: Engine, config: Config, name: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        name: str,
+        trace: Callable[[TraceEvent], object] | None = None,
+    ) -> None:
         self.name = name
         self.config = config
         self.crashed: InternalError | None = None
@@ -59,7 +67,8 @@ class Runtime:
         self.closing = False
         self.callbacks = CallbackThread(f"{name}-callbacks")
         self._lock = config.lock
-        self._machine = Machine()
+        self._trace = trace
+        self._machine = Machine(tracing=trace is not None)
         self._engine = engine
         self._groups: dict[int, Group] = {}
         self._tasks: dict[int, Task] = {}
@@ -375,6 +384,10 @@ class Runtime:
                     group = self._groups.pop(action.group)
                     group.verdict = action.verdict
                     self._notices.append(partial(self._closed, group))
+                case ac.Trace():
+                    traced = self._tasks.get(action.task or 0)
+                    index = None if traced is None else traced.index
+                    self._notices.append(partial(self._tell_trace, action, index))
         for attempt in given_back:
             self._take(ev.AttemptEnded(attempt))
 
@@ -420,6 +433,13 @@ class Runtime:
                     notices.popleft()()
             finally:
                 self._delivery.release()
+
+    def _tell_trace(self, t: ac.Trace, index: int | None) -> None:
+        assert self._trace is not None
+        try:
+            self._trace(TraceEvent(t.at, t.group, index, t.attempt, t.before, t.after, t.cause))
+        except Exception:  # a reader of the trace never touches what it reads about
+            _log.exception("a trace function raised")
 
     def _resolve(self, task: Task, resolve: ac.Resolve) -> None:
         group = task.group

@@ -19,6 +19,7 @@ from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge
 from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds
 from andon._runtime.runtime import Runtime
+from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
 from andon.task import set_body_hook, task_token
 from andon.token import Token
@@ -138,6 +139,8 @@ class Scope:
             if error.token is group.token:
                 return True
             stop(group, ReasonKind.PARENT, str(error))
+        elif isinstance(error, TaskCancelledError) and error.reason is group.reason is not None:
+            return True  # the body waited for a task that our own stop has ended
         elif isinstance(error, KeyboardInterrupt):
             stop(group, ReasonKind.INTERRUPT, "Ctrl-C")
         elif isinstance(error, GeneratorExit):
