@@ -327,7 +327,7 @@ class TaskGroup:
     def _drain_streams(self) -> BaseException | None:
         try:
             for stream in self._streams:
-                if not stream.started:
+                if not (stream.started or self._entered().runtime.foreign):
                     stream.drain()
         except BaseException as error:
             return error

@@ -500,7 +500,8 @@ class World:
                     cause = "timeout" if type(event) is ev.Started else "owner"
                     t.cause = t.cause or cause
                 case ac.Look():
-                    assert action.attempt in self.tries
+                    t = self.tries[action.attempt]
+                    assert t.cur < t.hi, "there is nothing to look at"
                     self.looks.add(action.attempt)
                 case ac.GroupClosed():
                     self._closed(action)

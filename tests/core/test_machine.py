@@ -661,6 +661,16 @@ def test_s29_a_result_that_is_just_in_time_stands(line: Line) -> None:
     assert (line.outcome(10).state, line.outcome(10).cancel_requested) == (OK, False)
 
 
+def test_s29_nobody_looks_for_what_has_its_outcome(line: Line) -> None:
+    line.open(2)
+    line.submit(10, 2, size=2, timeout=3.0)
+    for attempt, index in ((1, 0), (2, 1)):
+        line.succeed(attempt, index)
+        assert line.machine.wake_at() is None
+        assert line.tick(99.0) == []
+        line.end(attempt)
+
+
 @pytest.mark.parametrize("timeout", [0.0, 1e-12, 1e-6])
 def test_s21_a_tiny_timeout_does_not_make_the_clock_stand_still(
     line: Line, timeout: float

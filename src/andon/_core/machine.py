@@ -393,6 +393,8 @@ class Machine:
     ) -> None:
         group, stats, index = task.group, task.group.stats, task.lo
         task.lo += count
+        if task.reported:
+            task.check_at = None  # nothing is with the engine that could overrun
         if state is TaskState.SUCCEEDED:
             stats.succeeded += count
         elif state is TaskState.FAILED:
@@ -427,7 +429,6 @@ class Machine:
         else:
             trigger = TaskTrigger.SUCCEED
         self._move(task, trigger)
-        task.check_at = None
         del self._tasks[task.id]
         self._out.append(TaskOver(task.id))
 

@@ -1,0 +1,78 @@
+"""What the machine itself needs, without any library: what the figures are held against."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from stamps import END, READY, SET, Stamps, cell, wait
+from states import SETTLE
+
+
+def byte_seen(path: str, siblings: int) -> int:
+    """Nanoseconds from setting one shared byte until the last of the processes that look at it,
+    each in a Python loop, has seen it; 0 where that took too long."""
+    subprocess.run(
+        [sys.executable, "-S", "-E", __file__, path, str(siblings)], check=True, timeout=60
+    )
+    stamps = Stamps(path)
+    ends = [stamps.of(sibling, END) for sibling in range(1, siblings + 1)]
+    return max(ends) - stamps.cells[SET] if all(ends) else 0
+
+
+def worker_start() -> int:
+    """Nanoseconds from starting a fresh interpreter until it has imported what andon's worker
+    imports, and its first byte is here."""
+    import andon
+
+    home = os.path.dirname(os.path.dirname(os.path.abspath(andon.__file__)))
+    # The way of andon's workers: the path is given, the program is not run again.
+    code = (
+        f"import sys; sys.path[:] = {[home, *sys.path]!r}; "
+        "import andon._worker.boot; import os; os.write(1, b'.')"
+    )
+    begun = time.monotonic_ns()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        ready = select.select([process.stdout], [], [], 30)[0]
+        if not ready or os.read(process.stdout.fileno(), 1) != b".":
+            process.kill()
+            return 0
+        return time.monotonic_ns() - begun
+
+
+def _set_byte(path: str, siblings: int) -> None:
+    stamps = Stamps(path)
+    cells = stamps.cells
+    flag = cells.cast("B")
+    pids = []
+    try:
+        for sibling in range(1, siblings + 1):
+            pid = os.fork()
+            if not pid:
+                try:
+                    end = cell(sibling, END)
+                    cells[cell(sibling, READY)] = 1
+                    while not flag[0]:
+                        pass
+                    cells[end] = time.monotonic_ns()
+                finally:
+                    os._exit(0)
+            pids.append(pid)
+        wait(lambda: all(stamps.of(s, READY) for s in range(1, siblings + 1)), 0.0005)
+        time.sleep(SETTLE)
+        cells[SET] = time.monotonic_ns()
+        flag[0] = 1
+        wait(lambda: all(stamps.of(s, END) for s in range(1, siblings + 1)), 0.01)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    _set_byte(sys.argv[1], int(sys.argv[2]))

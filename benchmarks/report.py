@@ -1,0 +1,216 @@
+"""From raw times to medians with their spread, ratios, the table, the verdict on each figure."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from states import ROWS
+
+# What is measured, from the raise: the words of the table.
+METRICS = {
+    "end": "last sibling's end",
+    "exception": "caller's exception",
+    "first": "next first result",
+    "full": "all workers at work again",
+}
+
+
+class Spread(NamedTuple):
+    median: float
+    least: float
+    low: float  # the quartiles
+    high: float
+    n: int
+
+
+def spread(values: list[float]) -> Spread | None:
+    """Of any number of values; None of none."""
+    if not values:
+        return None
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0], values[0], 1)
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(statistics.median(values), min(values), low, high, len(values))
+
+
+@dataclass
+class Cell:
+    """One library in one row; milliseconds."""
+
+    times: dict[str, list[float]] = field(default_factory=lambda: {m: [] for m in METRICS})
+    missed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
+    left: int = 0  # siblings' children that were still there, and were killed by us
+    rounds: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    def note(self, metric: str, ms: float | None) -> None:
+        if ms is None:
+            self.missed[metric] += 1
+        else:
+            self.times[metric].append(ms)
+
+    @property
+    def hopeless(self) -> bool:
+        """Has it never stopped, in two rounds?"""
+        return self.rounds >= 2 and max(self.missed.values()) >= self.rounds
+
+
+@dataclass
+class Bare:
+    """What is measured without a pool."""
+
+    byte: list[float] = field(default_factory=list)  # ms
+    worker_start: list[float] = field(default_factory=list)  # ms
+    check: list[float] = field(default_factory=list)  # ns
+
+
+class Figure(NamedTuple):
+    """One of the targets."""
+
+    what: str
+    target: float
+    measured: float | None
+    unit: str = "ms"
+
+    @property
+    def ok(self) -> bool | None:
+        return None if self.measured is None else self.measured < self.target
+
+
+Cells = dict[tuple[str, str], Cell]  # (row, library)
+
+
+def table(cells: Cells, rows: list[str], libraries: list[str], bound: float) -> str:
+    lines = []
+    width = max(len(name) for name in libraries) + 4
+    column = 38
+    head = " " * width + "".join(f"{text:<{column}}" for text in METRICS.values())
+    for row in rows:
+        lines += ["", f"Sibling {ROWS[row].title}", head.rstrip()]
+        for name in libraries:
+            cell, ours = cells[row, name], cells.get((row, "andon"))
+            parts = [_one(cell, ours if name != "andon" else None, m, bound) for m in METRICS]
+            line = f"  {name:<{width - 2}}" + "".join(f"{part:<{column}}" for part in parts)
+            if cell.left:
+                line += f"child left running in {cell.left} of {cell.rounds}"
+            lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def _one(cell: Cell, ours: Cell | None, metric: str, bound: float) -> str:
+    found, missed = spread(cell.times[metric]), cell.missed[metric]
+    if found is None:
+        if missed:
+            return f"not stopped in {bound:g} s" if metric == "end" else f"none in {bound:g} s"
+        return "–"
+    text = f"{found.median:.2f} [{found.least:.2f} {found.low:.2f}–{found.high:.2f}]"
+    reference = None if ours is None else spread(ours.times[metric])
+    if reference is not None and reference.median > 0:
+        text += f" ×{found.median / reference.median:.3g}"
+    if missed:
+        text += f" −{missed}"
+    return text
+
+
+def figures(cells: Cells, bare: Bare, *, workers: int, method: str, kill_after: float) -> list[Any]:
+    """The issue's figures, as far as this run has measured them."""
+    start = spread(bare.worker_start)
+    found: list[Figure] = []
+
+    def median(row: str, metric: str) -> float | None:
+        cell = cells.get((row, "andon"))
+        if cell is None or max(cell.missed.values()):
+            return None
+        of = spread(cell.times[metric])
+        return None if of is None else of.median
+
+    def add(row: str, metric: str, what: str, target: float) -> None:
+        if (row, "andon") in cells:
+            found.append(Figure(f"{row}: {what}", target, median(row, metric)))
+
+    byte = spread(bare.byte)
+    for name, row in ROWS.items():
+        end = "last sibling's end"
+        if row.rung == "kill":
+            add(name, "end", f"{end} (kill_after + 10)", kill_after * 1e3 + 10)
+        elif row.target is not None:
+            if workers == 2:
+                add(name, "end", end, row.target)
+            elif workers == 4 and byte is not None:
+                add(name, "end", f"{end} (bare byte {byte.median:.2f} + 1)", byte.median + 1)
+    if workers == 2:
+        for name, row in ROWS.items():
+            if row.rung != "kill":
+                add(name, "exception", "caller's exception", 2.0)
+        for name, row in ROWS.items():
+            # After a kill the clock starts when the old processes are gone and the caller knows.
+            if row.rung == "token":
+                add(name, "first", "next first result", 2.0)
+                continue
+            target, words = 10.0, ""
+            if method == "spawn" and start is not None:
+                target = 1.2 * start.median
+                words = f" (1.2 × {start.median:.1f}, a bare worker start)"
+            if row.rung == "kill":
+                target, words = target + kill_after * 1e3, f" (kill_after + …){words}"
+            add(name, "first", f"next first result{words}", target)
+            add(name, "full", f"all workers at work again{words}", target)
+    check = spread(bare.check)
+    if check is not None:
+        found.append(Figure("one check of the token", 150.0, check.median, "ns"))
+    return found
+
+
+def verdicts(found: list[Figure]) -> str:
+    lines = []
+    width = max((len(f.what) for f in found), default=0)
+    for f in found:
+        measured = "–" if f.measured is None else f"{f.measured:.3f}"
+        verdict = "not measured" if f.ok is None else "ok" if f.ok else "NOT REACHED"
+        lines.append(
+            f"  {f.what:<{width}}  target < {f.target:>8.3f} {f.unit}"
+            f"  measured {measured:>9} {f.unit}  {verdict}"
+        )
+    return "\n".join(lines)
+
+
+def floor(bare: Bare) -> str:
+    lines = []
+    for words, values, unit in (
+        ("a bare shared byte, from set to last seen", bare.byte, "ms"),
+        ("a bare worker start, to its first byte", bare.worker_start, "ms"),
+        ("one andon.check() in a task", bare.check, "ns"),
+    ):
+        of = spread(values)
+        if of is not None:
+            lines.append(
+                f"  {words:<42} {of.median:8.3f} [{of.least:.3f} {of.low:.3f}–{of.high:.3f}]"
+                f" {unit}, n={of.n}"
+            )
+    return "\n".join(lines)
+
+
+def as_json(cells: Cells) -> list[dict[str, Any]]:
+    found = []
+    for (row, library), cell in cells.items():
+        entry: dict[str, Any] = {
+            "row": row,
+            "library": library,
+            "rounds": cell.rounds,
+            "left_behind": cell.left,
+            "errors": cell.errors,
+        }
+        for metric in METRICS:
+            of = spread(cell.times[metric])
+            ours = cells.get((row, "andon"))
+            reference = None if ours is None else spread(ours.times[metric])
+            entry[metric] = {
+                "summary": None if of is None else of._asdict(),
+                "ratio": of.median / reference.median if of and reference else None,
+                "missed": cell.missed[metric],
+                "ms": cell.times[metric],
+            }
+        found.append(entry)
+    return found
