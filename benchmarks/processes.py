@@ -154,18 +154,22 @@ class Host:
         os.close(theirs_out)
 
     def kill(self) -> None:
-        """It and all that it has started."""
+        """It and all that it has started. But resource trackers end by themselves, once nobody
+        is left who has something for them to track, and remove what has been left in /dev/shm."""
         if self._process is None:
             return
         process, self._process = self._process, None
-        doomed: list[psutil.Process] = []
+        trackers = []
         with suppress(psutil.NoSuchProcess):
             host = psutil.Process(process.pid)
-            doomed = [host, *host.children(recursive=True)]
-        for each in doomed:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
+            for each in (host, *host.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    if any("resource_tracker" in word for word in each.cmdline()):
+                        trackers.append(each)
+                    else:
+                        each.kill()
         process.wait()
+        psutil.wait_procs(trackers, CLOSE_WITHIN)
         os.close(self._to)
         os.close(self._from)
 

@@ -85,7 +85,7 @@ Cells = dict[tuple[str, str], Cell]  # (row, library)
 def table(cells: Cells, rows: list[str], libraries: list[str], bound: float) -> str:
     lines = []
     width = max(len(name) for name in libraries) + 4
-    column = 38
+    column = 40
     head = " " * width + "".join(f"{text:<{column}}" for text in METRICS.values())
     for row in rows:
         lines += ["", f"Sibling {ROWS[row].title}", head.rstrip()]
@@ -93,9 +93,9 @@ def table(cells: Cells, rows: list[str], libraries: list[str], bound: float) -> 
             cell, ours = cells[row, name], cells.get((row, "andon"))
             parts = [_one(cell, ours if name != "andon" else None, m, bound) for m in METRICS]
             line = f"  {name:<{width - 2}}" + "".join(f"{part:<{column}}" for part in parts)
-            if cell.left:
-                line += f"child left running in {cell.left} of {cell.rounds}"
             lines.append(line.rstrip())
+            if cell.left:
+                lines.append(f"  {'':<{width - 2}}left running: {_of(cell.left, cell.rounds)}")
     return "\n".join(lines)
 
 
@@ -105,13 +105,21 @@ def _one(cell: Cell, ours: Cell | None, metric: str, bound: float) -> str:
         if missed:
             return f"not stopped in {bound:g} s" if metric == "end" else f"none in {bound:g} s"
         return "–"
-    text = f"{found.median:.2f} [{found.least:.2f} {found.low:.2f}–{found.high:.2f}]"
+    text = f"{_ms(found.median)} [{_ms(found.least)} {_ms(found.low)}–{_ms(found.high)}]"
     reference = None if ours is None else spread(ours.times[metric])
     if reference is not None and reference.median > 0:
         text += f" ×{found.median / reference.median:.3g}"
     if missed:
         text += f" −{missed}"
     return text
+
+
+def _ms(time: float) -> str:
+    return f"{time:.2f}" if time < 100 else f"{time:.0f}"
+
+
+def _of(children: int, rounds: int) -> str:
+    return f"{children} child processes in {rounds} rounds"
 
 
 def figures(cells: Cells, bare: Bare, *, workers: int, method: str, kill_after: float) -> list[Any]:

@@ -67,8 +67,9 @@ class Run:
     def _measure_bare(self, counted: bool) -> None:
         path, _ = self._file()
         byte = bare.byte_seen(path, self._options.workers - 1)
-        start = bare.worker_start()
-        check = self._hosts["andon"].cost_of_check() if "andon" in self._hosts else None
+        andon = self._hosts.get("andon")
+        start = bare.worker_start() if andon is not None else 0
+        check = andon.cost_of_check() if andon is not None else None
         os.unlink(path)
         if counted:
             if byte:
@@ -96,6 +97,9 @@ class Run:
             until = min(until, time.monotonic() + 0.2)  # a child that is dying may do so
             while time.monotonic() < until and not all(_childless(stamps, s) for s in siblings):
                 time.sleep(0.01)
+        # A process that was killed by us, or with its host, has an end too late to count.
+        in_time = raised + int(bound * 1e9)
+        left = sum(not _childless(stamps, sibling, in_time) for sibling in siblings)
         self._watcher.kill()
         self._watcher.end()
         known = {self._watcher.pid, *(h.pid for h in self._hosts.values())}
@@ -111,9 +115,8 @@ class Run:
             return
         cell.rounds += 1
         ends = [stamps.end_of(sibling) for sibling in siblings]
-        # A process that was killed by us, or with its host, has an end too late to count.
-        stopped = raised and all(raised < end < raised + bound * 1e9 for end in ends)
-        cell.left += sum(not _childless(stamps, s, raised + bound * 1e9) for s in siblings)
+        stopped = raised and all(raised < end < in_time for end in ends)
+        cell.left += left
         cell.note("end", (max(ends) - raised) / 1e6 if stopped else None)
         for metric, at in (
             ("exception", cells[EXCEPTION]),

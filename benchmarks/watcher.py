@@ -26,10 +26,10 @@ def main() -> None:
     while True:
         for fd, _ in poller.poll(1 if waiting else None):
             if fd != 0:
-                assert stamps is not None
-                stamps.cells[held.pop(fd)] = time.monotonic_ns()
-                poller.unregister(fd)
-                os.close(fd)
+                if fd in held and stamps is not None:  # not after an `end` just now
+                    stamps.cells[held.pop(fd)] = time.monotonic_ns()
+                    poller.unregister(fd)
+                    os.close(fd)
                 continue
             words = requests.readline().decode().split()
             if not words:

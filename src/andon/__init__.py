@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from andon.outcome import TaskState as TaskState
     from andon.outcome import TraceEvent as TraceEvent
     from andon.outcome import Verdict as Verdict
+    from andon.policy import Decision as Decision
     from andon.policy import Policy as Policy
+    from andon.policy import Stats as Stats
     from andon.policy import collect_all as collect_all
     from andon.policy import fail_fast as fail_fast
     from andon.pool import AsyncResult as AsyncResult
     from andon.pool import Pool as Pool
+    from andon.report.progress import Progress as Progress
     from andon.task import check as check
     from andon.task import current_token as current_token
     from andon.task import shield as shield
@@ -84,7 +87,8 @@ _HOMES = {
         "TraceEvent",
         "Verdict",
     ),
-    "andon.policy": ("Policy", "collect_all", "fail_fast"),
+    "andon.policy": ("Decision", "Policy", "Stats", "collect_all", "fail_fast"),
+    "andon.report.progress": ("Progress",),
     "andon.pool": ("AsyncResult", "Pool"),
     "andon.task": ("check", "current_token", "shield", "sleep"),
     "andon.taskgroup": ("TaskGroup",),
@@ -97,6 +101,7 @@ __all__ = [
     "AsyncResult",
     "Cancelled",
     "CleanupError",
+    "Decision",
     "Event",
     "Future",
     "GroupClosedError",
@@ -110,10 +115,12 @@ __all__ = [
     "PoolClosedError",
     "PoolShutdownError",
     "ProcessPoolExecutor",
+    "Progress",
     "Reason",
     "ReasonKind",
     "RemoteTraceback",
     "SerializationError",
+    "Stats",
     "StoppedBy",
     "TaskCancelledError",
     "TaskExitError",

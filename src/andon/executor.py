@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from andon._runtime.futures import Future
-from andon._runtime.options import check_callable
+from andon._runtime.options import check_callable, same
 from andon._runtime.shared import SharedPool
 from andon.errors import PoolClosedError
 from andon.mapping import streamed
@@ -56,8 +56,6 @@ class ProcessPoolExecutor(SharedPool, Executor):
         strict: bool = False,
         trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
-        if max_workers is not None and workers is not None:
-            raise ValueError("max_workers and workers mean the same: give one of them")
         self._shut = False
         super().__init__(
             deadline=deadline,
@@ -66,11 +64,14 @@ class ProcessPoolExecutor(SharedPool, Executor):
             kill_after=kill_after,
             token=token,
             policy=policy,
-            workers=max_workers if workers is None else workers,
+            workers=same("workers", workers, "max_workers", max_workers),
             initializer=initializer,
             initargs=initargs,
-            max_tasks_per_worker=(
-                max_tasks_per_child if max_tasks_per_worker is None else max_tasks_per_worker
+            max_tasks_per_worker=same(
+                "max_tasks_per_worker",
+                max_tasks_per_worker,
+                "max_tasks_per_child",
+                max_tasks_per_child,
             ),
             start_method_=start_method,
             mp_context=mp_context,

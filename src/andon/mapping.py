@@ -37,6 +37,7 @@ def map(  # it is what it is called everywhere
     max_tasks_per_worker: int | None = None,
     start_method: str | None = None,
     mp_context: Any = None,
+    reuse_interrupted: bool = False,
     engine: Any = None,
     strict: bool = False,
     trace: Callable[[TraceEvent], object] | None = None,
@@ -65,13 +66,14 @@ def map(  # it is what it is called everywhere
         max_tasks_per_worker=max_tasks_per_worker,
         start_method_=start_method,
         mp_context=mp_context,
+        reuse_interrupted=reuse_interrupted,
         engine=engine,
         strict=strict,
         trace=trace,
         most=total if total > 0 else None,
         name="andon-map",
     )
-    scope = _scope(runtime, times, policy, token)
+    scope = _scope(runtime, times, policy, token, keep_outcomes=True)
     watcher = watch(scope.group, progress, total if total >= 0 else None)
     results: list[T] = []
     try:
@@ -114,6 +116,7 @@ def imap(
     max_tasks_per_worker: int | None = None,
     start_method: str | None = None,
     mp_context: Any = None,
+    reuse_interrupted: bool = False,
     engine: Any = None,
     strict: bool = False,
     trace: Callable[[TraceEvent], object] | None = None,
@@ -128,7 +131,7 @@ def imap(
         print(line)
     ```
 
-    The input is read lazily, in bounded memory. Work begins with the first result asked for.
+    The input is read lazily, in bounded memory. Work begins at the call.
     Leaving the loop stops what is left, and waits for it. The first failure stops the rest: the
     finished results before it in order are handed out, then it is raised bare. `ordered=False`
     hands results out as they end. The other arguments are those of `TaskGroup`.
@@ -142,6 +145,7 @@ def imap(
         max_tasks_per_worker=max_tasks_per_worker,
         start_method_=start_method,
         mp_context=mp_context,
+        reuse_interrupted=reuse_interrupted,
         engine=engine,
         strict=strict,
         trace=trace,
@@ -149,12 +153,23 @@ def imap(
     )
     options = {"timeout": times[3], "chunksize": chunksize, "buffersize": buffersize}
     return streamed(
-        _scope(runtime, times, policy, token), fn, items, more, progress, ordered=ordered, **options
+        _scope(runtime, times, policy, token, keep_outcomes=False),
+        fn,
+        items,
+        more,
+        progress,
+        ordered=ordered,
+        **options,
     )
 
 
 def _scope(
-    runtime: Runtime, times: tuple[float | None, ...], policy: Any, token: Token | None
+    runtime: Runtime,
+    times: tuple[float | None, ...],
+    policy: Any,
+    token: Token | None,
+    *,
+    keep_outcomes: bool,
 ) -> Scope:
     return Scope(
         runtime,
@@ -164,7 +179,7 @@ def _scope(
         grace=times[1],
         kill_after=times[2],
         token=token,
-        keep_outcomes=False,
+        keep_outcomes=keep_outcomes,
         bare=True,
         lexical=False,
     )

@@ -8,7 +8,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from andon._runtime.collector import Collector
 from andon._runtime.futures import Future
-from andon._runtime.options import check_callable, make_policy, positive_int
+from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon.errors import PoolClosedError
 from andon.mapping import streamed
@@ -31,16 +31,21 @@ class Pool(SharedPool):
     ```
 
     The first failure of a `map` stops the rest of that map, and no other call. A worker that dies
-    fails its task alone. Leaving the `with` terminates, as in `multiprocessing`.
+    fails its task alone. Leaving the `with` terminates, as in `multiprocessing`. `workers`,
+    `max_tasks_per_worker` and `mp_context` may go by their names there: `processes`,
+    `maxtasksperchild`, `context`.
     """
 
     def __init__(
         self,
-        workers: int | None = None,
+        processes: int | None = None,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
-        max_tasks_per_worker: int | None = None,
+        maxtasksperchild: int | None = None,
+        context: Any = None,
         *,
+        workers: int | None = None,
+        max_tasks_per_worker: int | None = None,
         start_method: str | None = None,
         mp_context: Any = None,
         policy: Policy | Callable[[], Policy] | None = None,
@@ -62,12 +67,14 @@ class Pool(SharedPool):
             kill_after=kill_after,
             token=token,
             policy=policy,
-            workers=workers,
+            workers=same("workers", workers, "processes", processes),
             initializer=initializer,
             initargs=initargs,
-            max_tasks_per_worker=max_tasks_per_worker,
+            max_tasks_per_worker=same(
+                "max_tasks_per_worker", max_tasks_per_worker, "maxtasksperchild", maxtasksperchild
+            ),
             start_method_=start_method,
-            mp_context=mp_context,
+            mp_context=same("mp_context", mp_context, "context", context),
             reuse_interrupted=reuse_interrupted,
             engine=engine,
             strict=strict,
@@ -200,7 +207,7 @@ class Pool(SharedPool):
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool
     ) -> list[T]:
         self._check_running()
-        scope = self._open_scope()
+        scope = self._open_scope(keep_outcomes=True)
         results: list[T] = []
         try:
             results.extend(

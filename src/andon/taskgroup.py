@@ -51,8 +51,9 @@ class TaskGroup:
     interrupt to the kill (2). `policy`: `fail_fast()` (default) or `collect_all()`. `token`: an
     `andon.Event` that stops the group when set. `initializer`, `initargs`,
     `max_tasks_per_worker`, `start_method`, `mp_context`, `reuse_interrupted` and `engine` are for
-    a group with workers of its own; `strict` refuses an engine that cannot kill. `trace`: a function
-    that is called with each `TraceEvent`. `progress`: True, or a callable that takes snapshots.
+    a group with workers of its own; `strict` refuses an engine that cannot kill. `trace`: a
+    function that is called with each `TraceEvent`. `progress`: True, or a callable that takes
+    snapshots.
     """
 
     def __init__(

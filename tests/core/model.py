@@ -628,7 +628,8 @@ class World:
 
         `known`: keys of states from which this has been seen already; those met are added.
         """
-        for _ in range(20 + 4 * sum(task.size for task in self.tasks.values())):
+        steps = 20 + len(self.groups) + 4 * sum(task.size for task in self.tasks.values())
+        for _ in range(steps):
             if known is not None:
                 key = self.key()
                 if key in known:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -113,4 +114,4 @@ Runs.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-TestLongRandomRuns = Runs.TestCase
+TestLongRandomRuns = pytest.mark.timeout(600)(Runs.TestCase)  # shrinking a failure takes minutes

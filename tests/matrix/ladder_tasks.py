@@ -215,18 +215,22 @@ def interrupt_in_a_shield(here: Stage, cleaned: Stage) -> None:
 
 
 def stuck_with_a_thread(here: Stage) -> None:
-    thread = threading.Thread(target=stuck_thread, args=(here,))
-    with guarded():
-        thread.start()
-        stuck_function()
+    there = threading.Event()
+    threading.Thread(target=stuck_thread, args=(there,)).start()
+    there.wait()
+    stuck_function(here)
 
 
-def stuck_function() -> None:
-    swallowing_for_good()
+def stuck_function(here: Stage) -> None:
+    try:
+        here.reach(os.getpid())
+        swallowing_for_good()
+    except BaseException:
+        swallowing_for_good()
 
 
-def stuck_thread(here: Stage) -> None:
-    here.reach(os.getpid())
+def stuck_thread(there: threading.Event) -> None:
+    there.set()
     time.sleep(LONG)
 
 

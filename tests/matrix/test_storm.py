@@ -55,7 +55,9 @@ class Diary:
 class Storm:
     """Rounds on one pool, each a group that is stopped at a random moment in a random way."""
 
-    def __init__(self, pool: andon.Pool, diary: Diary, rng: random.Random, kinds: list[str]) -> None:
+    def __init__(
+        self, pool: andon.Pool, diary: Diary, rng: random.Random, kinds: list[str]
+    ) -> None:
         self.pool = pool
         self.diary = diary
         self.rng = rng

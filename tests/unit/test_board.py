@@ -12,7 +12,7 @@ import pytest
 
 from andon import _board
 from andon._board import KIND_CANCEL, KIND_FAILURE, PHASES, ROWS, WORDS, Board, bell, registry
-from andon._board.row import TEXT_BYTES
+from andon._board.row import NOTES, TEXT_BYTES
 from andon.outcome import ReasonKind
 from tests.support import PATIENCE
 
@@ -63,6 +63,11 @@ def test_a_message_belongs_to_its_word(board: Board) -> None:
     assert board.read(*one) == (KIND_CANCEL, 0, "one")
     board.pull(*two, KIND_CANCEL, 0, "two")
     assert board.read(*two) == (KIND_CANCEL, 0, "two")
+    assert board.read(*one) == (KIND_CANCEL, 0, "one")
+    same_note = one
+    while same_note[0] % NOTES != one[0] % NOTES or same_note == one:
+        same_note = board.allot_word()
+    board.pull(*same_note, KIND_CANCEL, 0, "three")
     assert board.read(*one) == (KIND_CANCEL, 0, ""), "overwritten: none is better than another's"
 
 
@@ -203,8 +208,8 @@ def test_a_joined_board_is_the_same_board(board: Board) -> None:
     joined = Board.join(board.ident, os.dup(board.mem_fd), os.dup(board.bell_fd))
     try:
         word = board.allot_word()
-        assert joined.pull(*word, KIND_CANCEL, 0, "not the maker: row 0 is not its to write")
-        assert board.read(*word) == (KIND_CANCEL, 0, "")
+        assert joined.pull(*word, KIND_CANCEL, 0, "no row of its own")
+        assert board.read(*word) == (KIND_CANCEL, 0, "no row of its own")
         assert (board.owned, joined.owned) == (True, False)
     finally:
         joined.close()

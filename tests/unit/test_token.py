@@ -378,3 +378,11 @@ def test_a_check_takes_the_fast_path_once_the_token_is_used(
     pull()
     checkpoint.check()
     assert looks == [1]
+
+
+def test_S8_each_token_keeps_its_own_first_reason() -> None:
+    a, b = Token(), Token()
+    a.cancel("first")
+    b.cancel("second")
+    a.cancel("late")
+    assert (a.reason, b.reason) == ("first", "second")

@@ -24,11 +24,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from andon._board.bell import make_bell, ring, wait_any
-from andon._board.row import ROW_BYTES, ROWS, RowView
+from andon._board.row import NOTES, ROW_BYTES, ROWS, RowView
 
 WORDS = 65536
 _WORD_BYTES = WORDS * 8
-_SIZE = _WORD_BYTES + ROWS * ROW_BYTES
+_SIZE = _WORD_BYTES + (ROWS + NOTES) * ROW_BYTES
 
 
 class Pulled(NamedTuple):
@@ -131,12 +131,12 @@ class Board:
     def pull(self, slot: int, clear: int, kind_code: int, row: int = 0, message: str = "") -> bool:
         """Stop everyone who reads this word; True where it was not yet stopped.
 
-        `message` goes to the puller's row, row 0 being the maker's.
+        `message` goes to the puller's row, or to the word's note where it has none (row 0).
         """
         if self.words[slot] != clear:
             return False
-        if message and (row or self.owned):
-            self.row(row).write_cord(slot, clear, message)
+        if message:
+            self.row(row or _note(slot)).write_cord(slot, clear, message)
         self.words[slot] = clear | row << 8 | kind_code
         self.ring()
         return True
@@ -149,7 +149,7 @@ class Board:
         if value >> 32 != clear >> 32:
             return Pulled(0, 0, "")
         row = value >> 8 & 0xFFFFFF
-        message = self.row(row).read_cord(slot, clear) if row < ROWS else ""
+        message = self.row(row or _note(slot)).read_cord(slot, clear) if row < ROWS else ""
         return Pulled(value & 0xFF, row, message)
 
     # Rows ----------------------------------------------------------------------------------------
@@ -190,6 +190,10 @@ class Board:
     def wait(self, stopped: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until `stopped()`, asked again at every ring; False after `timeout` seconds."""
         return wait_any((self,), stopped, timeout)
+
+
+def _note(slot: int) -> int:
+    return ROWS + slot % NOTES
 
 
 def _make_memory() -> int:

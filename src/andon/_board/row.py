@@ -1,17 +1,20 @@
 """One worker's row on the board.
 
 Invariants:
- 1. One writer a field: the worker writes its row; the ORDER fields are the parent's.
+ 1. One writer a field: the worker writes its row; the ORDER fields, GRACE_NS and KILL_AFTER_NS
+    are the parent's.
  2. An order counts only where ORDER_ATTEMPT is the attempt that runs: one for an attempt that is
     over says nothing to the next (S17).
  3. The cord's text carries the word that it belongs to, so nobody takes it for another's.
 
-Row 0 is nobody's: the process that hangs the board writes the reasons of its own pulls there.
+Whoever pulls a word without a row of its own leaves its reason in the word's note: a row, behind
+the workers', of which only the text is used. Two words may share one; the tag tells them apart.
 """
 
 from __future__ import annotations
 
-ROWS = 4096
+ROWS = 4096  # of workers, row 0 being nobody's
+NOTES = 512  # rows behind those, for the words of pullers that have no row on this board
 ROW_BYTES = 1024
 FIELDS = 16
 TEXT_BYTES = ROW_BYTES - FIELDS * 8
@@ -31,6 +34,10 @@ CORD_SLOT = 10
 CORD_CLEAR = 11
 CORD_LEN = 12
 ORDER_COUNT = 13
+GRACE_NS = 14
+KILL_AFTER_NS = 15
+
+_LONGEST = 1e9  # seconds; what is longer is for ever
 
 # The phases.
 IDLE, BOOTING, INITIALISING, UNPICKLING, RUNNING, PICKLING, SENDING = range(7)
@@ -120,6 +127,16 @@ class RowView:
             cells[ORDER_LEVEL] = level
             # Last: a checkpoint on the fast path sees only this one change.
             cells[ORDER_COUNT] = (cells[ORDER_COUNT] + 1) % 256
+
+    def set_ladder(self, grace: float, kill_after: float) -> None:
+        """The parent tells how long the ladder of the next attempt's group would take (S37)."""
+        self.cells[GRACE_NS] = int(min(grace, _LONGEST) * 1e9)
+        self.cells[KILL_AFTER_NS] = int(min(kill_after, _LONGEST) * 1e9)
+
+    @property
+    def ladder(self) -> tuple[float, float]:
+        """The grace and the time to the kill of the running attempt's group, in seconds."""
+        return self.cells[GRACE_NS] / 1e9, self.cells[KILL_AFTER_NS] / 1e9
 
     def write_cord(self, slot: int, clear: int, message: str) -> None:
         """Say why the word at `slot` is about to be pulled; to be followed by the pull."""

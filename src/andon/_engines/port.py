@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class GroupRef:
-    """A group as an engine sees it: a number and the word that stops it."""
+    """A group as an engine sees it: a number, the word that stops it, and the times of its ladder,
+    which a group that is opened inside one of its tasks must undercut (S37)."""
 
     id: int
     token: Token
+    grace: float = 0.0
+    kill_after: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

@@ -28,6 +28,10 @@ class CallbackThread:
             self._queue.put(run)
         return True
 
+    def is_current(self) -> bool:
+        """Is the calling thread the one that runs them?"""
+        return threading.current_thread() is self._thread
+
     def close(self, within: float) -> None:
         """Run what is left, then end the thread; waits up to `within` seconds for it."""
         with self._lock:

@@ -43,7 +43,7 @@ def raise_group(group: Group, body: BaseException | None, owner: object) -> None
         return
     title = f"{group.reason}; {add_up(group)}" if group.reason is not None else add_up(group)
     error = BaseExceptionGroup(title, errors)
-    attach(error, owner)
+    attach(error, owner or group)
     try:
         raise error from None
     finally:
@@ -66,16 +66,16 @@ def raise_first(group: Group, body: BaseException | None, owner: object) -> None
         note(first, add_up(group))
     for other in errors[1:]:
         note(first, f"also failed: {describe(other)}")
-    attach(first, owner)
+    attach(first, owner or group)
     try:
         raise first
     finally:
         del errors, first, body
 
 
-def note_failures(error: BaseException, group: Group) -> None:
+def note_failures(error: BaseException, group: Group, owner: object) -> None:
     """A KeyboardInterrupt or SystemExit leaves bare, with the failures as notes (S31, S32)."""
     for outcome in group.failures:
         if outcome.error is not None:
             note(error, f"task {outcome.index} failed: {describe(outcome.error)}")
-    attach(error, group)
+    attach(error, owner or group)

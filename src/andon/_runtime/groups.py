@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,6 +33,8 @@ class Group:
         stats: Stats,
         token: Token,
         *,
+        grace: float,
+        kill_after: float,
         keep_outcomes: bool,
     ) -> None:
         self.runtime = runtime
@@ -39,10 +42,10 @@ class Group:
         self.policy = policy
         self.stats = stats
         self.token = token
-        self.ref = GroupRef(ident, token)
+        self.ref = GroupRef(ident, token, grace, kill_after)
+        self.inner_ladder = (math.inf, math.inf)  # when its parent stops it (S37)
         self.links: list[tuple[Token, bool]] = []  # (token, is it our parent's)
         self.parent: Token | None = None
-        self.grace = self.kill_after = 0.0  # as opened
         self.next_index = 0
         self.body_left = False
         self.keep_outcomes = keep_outcomes

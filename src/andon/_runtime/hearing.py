@@ -15,10 +15,6 @@ from andon.outcome import ReasonKind
 KINDS = tuple(ReasonKind)
 """The reasons by their code on the board, less one."""
 
-# A group within another must be gone before the outer ladder reaches its kill (S37): it stops in
-# half of the time that it would take for itself.
-_INNER = 0.5
-
 Take = Callable[[ev.Event], None]
 
 
@@ -54,14 +50,8 @@ def check_links(group: Group, take: Take) -> None:
     for token, is_parent in group.links:
         if token.is_set():
             kind = ReasonKind.PARENT if is_parent else ReasonKind.CANCEL
-            share = _INNER if is_parent else 1.0
+            grace, kill_after = group.inner_ladder if is_parent else (None, None)
             take(
-                ev.StopAsked(
-                    group.id,
-                    kind,
-                    token.reason or "",
-                    grace=group.grace * share,
-                    kill_after=group.kill_after * share,
-                )
+                ev.StopAsked(group.id, kind, token.reason or "", grace=grace, kill_after=kill_after)
             )
             return

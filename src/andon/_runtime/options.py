@@ -20,6 +20,13 @@ KILL_AFTER = 2.0
 _METHODS = ("fork", "forkserver", "spawn")
 
 
+def same(name: str, value: Any, other: str, other_value: Any) -> Any:
+    """The value of an argument that goes by two names: ours, and the standard library's."""
+    if value is not None and other_value is not None:
+        raise ValueError(f"{name} and {other} mean the same: give one of them")
+    return other_value if value is None else value
+
+
 def positive_int(name: str, value: Any, *, none: bool = True) -> int | None:
     """`value` if it is a whole number of at least 1."""
     if value is None and none:

@@ -77,6 +77,7 @@ class Runtime:
         self._ids = 0
         self._notices: deque[Callable[[], None]] = deque()
         self._delivery = threading.Lock()
+        self._ended = threading.Event()  # `close` is through
         self._sleeps_until = -math.inf  # of the driver: -inf while it is awake
         self._interrupts = 0
         with registry.opening(), self._lock:
@@ -102,6 +103,7 @@ class Runtime:
         kill_after: float,
         links: tuple[Token, ...] = (),
         parent: Token | None = None,
+        inner_ladder: tuple[float, float] = (math.inf, math.inf),
         keep_outcomes: bool = True,
     ) -> Group:
         """Open a group; `deadline` is absolute. A set link stops it at once."""
@@ -113,9 +115,18 @@ class Runtime:
             self._take(ev.GroupOpened(ident, policy, deadline, grace, kill_after))
             record = self._machine.group(ident)
             assert record is not None
-            group = Group(self, ident, policy, record.stats, token, keep_outcomes=keep_outcomes)
-            group.grace, group.kill_after = grace, kill_after
+            group = Group(
+                self,
+                ident,
+                policy,
+                record.stats,
+                token,
+                grace=grace,
+                kill_after=kill_after,
+                keep_outcomes=keep_outcomes,
+            )
             group.parent = parent
+            group.inner_ladder = inner_ladder
             group.links = [(t, False) for t in links]
             if parent is not None:
                 group.links.append((parent, True))
@@ -235,14 +246,20 @@ class Runtime:
             return
         with gate:
             with self._lock:
-                if self.closing:
-                    return
-                self.closing = True
-            self._driver.stop()
-            left = self._engine.close(within)
-            self._deliver()
-            self.callbacks.close(within)
-            registry.remove(self)
+                first, self.closing = not self.closing, True
+            if not first:
+                # Another thread is at it; unless that waits for us, we wait for it.
+                if not (self.callbacks.is_current() or self._driver.is_current()):
+                    self._ended.wait(within)
+                return
+            try:
+                self._driver.stop()
+                left = self._engine.close(within)
+                self._deliver()
+                self.callbacks.close(within)
+            finally:
+                registry.remove(self)
+                self._ended.set()
         if left:
             pids = ", ".join(map(str, left))
             raise CleanupError(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge
 from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds
 from andon._runtime.runtime import Runtime
+from andon._worker.state import current
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
 from andon.task import set_body_hook, task_token
@@ -37,6 +39,19 @@ def _body_token() -> Token | None:
 
 
 _scopes = 0  # open in this process; while there are none, `check` need not look for a body
+
+
+def _inner_ladder(grace: float, kill_after: float) -> tuple[float, float]:
+    """How fast a group goes when what it stands in is stopped: in half of its own times and in
+    half of the outer ones, so that its tree is gone before the outer ladder's kill (S37)."""
+    group = _body.get()
+    if group is not None and not group.closed and not group.runtime.foreign:
+        outer = group.ref.grace, group.ref.kill_after
+    elif current.row is not None:
+        outer = current.row.ladder
+    else:
+        outer = math.inf, math.inf
+    return min(grace, outer[0]) / 2, min(kill_after, outer[1]) / 2
 
 
 _counting = threading.Lock()
@@ -85,14 +100,17 @@ class Scope:
         with gate:
             _count(1)
         parent = _body_token() or task_token()
+        grace = GRACE if grace is None else grace
+        kill_after = KILL_AFTER if kill_after is None else kill_after
         try:
             self.group = runtime.open_group(
                 make_policy(policy),
                 deadline=None if deadline is None else time.monotonic() + deadline,
-                grace=GRACE if grace is None else grace,
-                kill_after=KILL_AFTER if kill_after is None else kill_after,
+                grace=grace,
+                kill_after=kill_after,
                 links=links if token is None else (*links, token),
                 parent=parent,
+                inner_ladder=_inner_ladder(grace, kill_after),
                 keep_outcomes=keep_outcomes,
             )
         except BaseException:
@@ -119,11 +137,11 @@ class Scope:
         finally:
             self._finish()
         if isinstance(error, _BARE) and not absorbed:
-            note_failures(error, group)
+            note_failures(error, group, owner)
             return False
         if interrupted:
             interrupt = KeyboardInterrupt()
-            note_failures(interrupt, group)
+            note_failures(interrupt, group, owner)
             raise interrupt from None
         body = None if absorbed else error
         if group.reason is not None and group.reason.kind is ReasonKind.PARENT:

@@ -50,7 +50,7 @@ class SharedPool:
         self._finalizer = weakref.finalize(self, _abandon, self._runtime, repr(type(self).__name__))
         self._finalizer.atexit = False  # the registry sees to it
 
-    def _open_scope(self) -> Scope:
+    def _open_scope(self, *, keep_outcomes: bool = False) -> Scope:
         return Scope(
             self._runtime,
             own=False,
@@ -59,7 +59,7 @@ class SharedPool:
             grace=self._times[1],
             kill_after=self._times[2],
             links=self._links,
-            keep_outcomes=False,
+            keep_outcomes=keep_outcomes,
             bare=True,
             lexical=False,
         )

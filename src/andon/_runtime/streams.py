@@ -209,15 +209,16 @@ class Stream(Iterator[Any]):
         try:
             items = list(itertools.islice(self._source, count))
         except BaseException:
-            self._exhausted = True
-            raise  # the body's own error (S46)
+            # The body's own error (S46). A reading thread leaves it for the consumer, who must not
+            # find the input merely exhausted before that.
+            self._exhausted = self._thread is None
+            raise
         finally:
             self._reading = False
-        if len(items) < count:
-            self._exhausted = True
         if items:
             self._send(items)
-        if self._exhausted:
+        if len(items) < count:  # only now: else the last items would not be waited for
+            self._exhausted = True
             self._wakeup.notify()
 
     def _send(self, items: list[Any]) -> None:
@@ -230,9 +231,15 @@ class Stream(Iterator[Any]):
                 for item in items:
                     self._send([item])
             else:
-                submit(self._group, Call(raise_it, items=[error]), self._register)
+                submit(
+                    self._group,
+                    Call(raise_it, items=[error]),
+                    lambda task: self._register(task, shown=call),
+                )
 
-    def _register(self, task: Task) -> Stream:
+    def _register(self, task: Task, shown: Call | None = None) -> Stream:
+        if shown is not None:
+            task.call = shown  # what the user asked for, in notes
         self._offsets[task.id] = self._submitted - task.index
         self._submitted += task.size
         self._spans += 1

@@ -236,9 +236,9 @@ class Loop:
             halt = find_halt(held[1])
             if halt is None:
                 return self._failure(held, index, started, _wire.STAGE_CALL, fatal, end, now)
-            drop_traces(held[1])
-            held.clear()
-            self._halted(list(halt), index, started, now, end)
+            by, held[0] = halt
+            halt = None
+            self._halted(held, by, index, started, now, end)
             return True
         body = b""
         unpicklable = False
@@ -255,16 +255,18 @@ class Loop:
         self._answer(_wire.VALUE, end, (index, started, now), body)
         return bool(end)
 
-    def _halted(self, halt: list[Any], index: int, started: float, now: float, end: int) -> None:
-        by, cleanup = halt
+    def _halted(
+        self, held: list[Any], by: str, index: int, started: float, now: float, end: int
+    ) -> None:
+        """`held` is [the error of the clean-up or None, the whole error]; emptied here."""
         text: str | None = None
         body = b""
-        if cleanup is not None:
-            text = format_error(cleanup)
-            drop_traces(cleanup)
-            body = self._dumps_error(cleanup)
-        cleanup = None
-        halt.clear()
+        if held[0] is not None:
+            text = format_error(held[0])
+            drop_traces(held[0])
+            body = self._dumps_error(held[0])
+        drop_traces(held[1])
+        held.clear()
         end |= _wire.LAST
         if by == BY_TOKEN and children.living() - self._children_before:
             end |= _wire.RETIRING  # what the task has started goes with us (S20)

@@ -9,7 +9,6 @@ A reporter hears `start` once, then `update`s, then `finish` once. What it raise
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -62,40 +61,3 @@ class Reporter(Protocol):
 
     def finish(self, snapshot: Progress, reason: Reason | None) -> None:
         """The group is closed; `reason` says why it stopped, None where it ran to its end."""
-
-
-def reporter_for(progress: object) -> Reporter | None:
-    """The reporter that a `progress=` argument asks for.
-
-    None and False: none. True: a bar on standard error. A `Reporter`: itself. A callable: it gets
-    each `Progress`, the last one included.
-    """
-    if progress is None or progress is False:
-        return None
-    if progress is True:
-        from andon.report.bar import bar  # with it comes rich, where there is a terminal
-
-        return bar()
-    if isinstance(progress, Reporter):
-        return progress
-    if callable(progress):
-        return _Told(progress)
-    raise TypeError(
-        f"progress must be True, a callable or a reporter, not {type(progress).__name__}"
-    )
-
-
-class _Told:
-    """Passes each snapshot to the user's callable."""
-
-    def __init__(self, tell: Callable[[Progress], object]) -> None:
-        self._tell = tell
-
-    def start(self, total: int | None) -> None:
-        pass
-
-    def update(self, snapshot: Progress) -> None:
-        self._tell(snapshot)
-
-    def finish(self, snapshot: Progress, reason: Reason | None) -> None:
-        self._tell(snapshot)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from andon.outcome import Reason
 from andon.policy import Stats
-from andon.report.progress import Progress, Reporter, reporter_for
+from andon.report.progress import Progress, Reporter
+from andon.report.reporters import reporter_for
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime

@@ -211,7 +211,7 @@ class Crew:
             self._poller.add(worker.reader.fd, partial(self._read, worker))
             self.workers[worker.serial] = worker
             self.send(worker, _wire.BOOT, (self._settings(worker, boards),))
-            mine, worker.only_theirs = worker.only_theirs, []
+            mine, worker.only_theirs, worker.link = worker.only_theirs, [], link
             link.launch(worker.serial, worker.theirs + fds, mine)
             self._poller.also_writable(link.fileno(), link.backlog)
         except (OSError, RuntimeError) as exc:
@@ -308,7 +308,7 @@ class Crew:
         self._poller.remove(worker.reader.fd)
         if worker.bound is not None:
             worker.bound.cancel()
-        told = self._link is not None and not self._link.lost
+        told = worker.link is not None and not worker.link.lost
         at = worker.dead_at + (EXIT_WITHIN if told else 0)
         worker.bound = self._timers.at(at, partial(self._gone, worker, None, ()))
 
@@ -398,14 +398,14 @@ class Crew:
     def drop_unsent(self) -> None:
         """Take back the launches that wait for room."""
         for worker in list(self.workers.values()):
-            if self._link is not None and self._link.drop(worker.serial):
+            if worker.link is not None and worker.link.drop(worker.serial):
                 self._discard(worker)
                 self._vacate(worker)
 
     def kill(self, worker: WorkerProcess) -> None:
         """SIGKILL; its process group follows."""
-        if worker.dead_at is None and not worker.kill() and self._link is not None:
-            self._link.kill(worker.serial)
+        if worker.dead_at is None and not worker.kill() and worker.link is not None:
+            worker.link.kill(worker.serial)
 
     def _lost(self) -> None:
         """The template is gone: nobody reaps, nobody tells. What it started goes with it."""
@@ -448,8 +448,8 @@ class Crew:
     def _discard(self, worker: WorkerProcess) -> None:
         """Forget a worker that is gone, or never was."""
         self.workers.pop(worker.serial, None)
-        if self._link is not None:
-            self._link.drop(worker.serial)
+        if worker.link is not None:
+            worker.link.drop(worker.serial)
         for fd in (worker.reader.fd, worker.writer.fd, worker.stack_fd, worker.pidfd):
             if fd is not None:
                 self._poller.remove(fd)

@@ -114,12 +114,15 @@ class LocalEngine:
         if self._closing or self._broken:
             self._out.append(AttemptEnded(attempt.id))
             self._nudge()
-        elif self._idle:
-            self._give(self._idle.pop(), attempt)
-        else:
-            self._queue[attempt.id] = attempt
-            self._crew.staff(time.monotonic())
-            self._nudge()  # a worker may be late, and have timers
+            return
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.expected:  # to die: its template is gone
+                self._give(worker, attempt)
+                return
+        self._queue[attempt.id] = attempt
+        self._crew.staff(time.monotonic())
+        self._nudge()  # a worker may be late, and have timers
 
     def stop(
         self,
@@ -335,7 +338,10 @@ class LocalEngine:
                 self._out.append(worker.held)
             self._out.append(AttemptEnded(attempt.id))
         else:
-            ordered = worker.killed and postmortem.by_our_kill(worker.exitcode)
+            asked = worker.ladder is not None and worker.ladder.step >= Step.DUMP
+            ordered = (worker.killed or asked) and postmortem.by_our_kill(
+                worker.exitcode, asked=asked
+            )
             self._out.append(postmortem.died(worker, time.monotonic(), ordered, hint))
 
     def _broke(self, message: str, error: PoolBrokenError) -> None:

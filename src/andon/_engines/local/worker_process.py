@@ -23,6 +23,7 @@ from andon._engines.local import descriptors, packing
 from andon._engines.local.channel import Frame, Reader, Writer
 from andon._engines.local.ladder import Ladder
 from andon._engines.local.poller import Timer
+from andon._engines.local.template import Link
 from andon._engines.port import Attempt
 from andon._worker.signals import INTERRUPT_SIGNAL, STACK_SIGNAL
 
@@ -49,6 +50,7 @@ class WorkerProcess:
         self.serial = next(_serials)
         self.state = State.BOOTING
         self.slot: Any = None
+        self.link: Link | None = None  # to the template that has started it
         self.pid: int | None = None
         self.pidfd: int | None = None
         # What it was given.
@@ -110,6 +112,7 @@ class WorkerProcess:
             self._known_bytes += len(function.data)
             head = _wire.pack(_wire.FUNC, 0, 0, (function.id,), len(function.data))
             parts += (head, function.data)
+        self.row.set_ladder(attempt.group.grace, attempt.group.kill_after)
         parts += packing.frame(attempt)
         self.attempt = attempt
         self.next_index = attempt.lo
