@@ -39,7 +39,12 @@ class Library:
 
     @classmethod
     def version(cls) -> str:
-        return "" if cls.distribution is None else importlib.metadata.version(cls.distribution)
+        if cls.distribution is None:
+            return ""
+        try:
+            return importlib.metadata.version(cls.distribution)
+        except importlib.metadata.PackageNotFoundError:
+            return "(not installed, but on the path)"
 
     def measure(self, job: Job, stamps: Stamps) -> None:
         """Be warm, have the line stopped, be ready again; the caller's stamps are written here."""

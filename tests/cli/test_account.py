@@ -14,9 +14,9 @@ from andon.cli.items import ListedItems
 from andon.cli.results import open_results, record
 from andon.cli.run import Ledger
 from andon.cli.shell import CommandError
-from andon.cli.summary import Tally, leaves, shorten, summary
+from andon.cli.summary import Tally, shorten, summary
 from andon.cli.task import ItemTask, plain
-from andon.errors import RemoteTraceback, TaskTimeoutError
+from andon.errors import GroupTimeoutError, RemoteTraceback, TaskTimeoutError
 from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, TaskState
 
 TRACEBACK = """\
@@ -331,7 +331,11 @@ def test_what_is_no_ordinary_traceback_is_bounded() -> None:
     assert shorten("just this") == ["just this"]
 
 
-def test_the_leaves_of_a_group_of_errors() -> None:
-    a, b, c = ValueError(), KeyError(), OSError()
-    assert list(leaves(ExceptionGroup("", [a, ExceptionGroup("", [b, c])]))) == [a, b, c]
-    assert list(leaves(a)) == [a]
+def test_a_tasks_own_group_of_errors_is_one_failure() -> None:
+    own = ExceptionGroup("own", [ValueError()])
+    other = OSError()
+    ledger = Ledger(None, keep_going=False)
+    list(ledger.feed(ListedItems("a").read(lambda: False)))
+    ledger.record(failed(0, own))
+    late = GroupTimeoutError("late", unfinished=0)
+    assert list(ledger.unknown(ExceptionGroup("", [late, own, other]))) == [other]

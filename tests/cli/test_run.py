@@ -49,6 +49,9 @@ def wait_or_fail(item):
     here.reach(item)
     time.sleep(60)
 
+def several(item):
+    raise ExceptionGroup("many", [ValueError("a"), KeyError("b")])
+
 def stop(item):
     if item == "3":
         andon.current_token().cancel("enough of this")
@@ -157,6 +160,15 @@ def test_the_traceback_is_the_users_own(name: str, here: Path) -> None:
     done = andon("run", f"{name}:check", "bad", cwd=here)
     lines = done.stderr.splitlines()
     assert [line.split(", in ")[-1] for line in lines if "File" in line] == ["check", "inner"]
+
+
+def test_a_group_of_errors_is_one_failure(here: Path) -> None:
+    done = andon("run", "work.py:several", "x", cwd=here)
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("andon: ")]
+    assert told[0] == "andon: item 0 'x' failed: ExceptionGroup: many (2 sub-exceptions)"
+    assert len(told) == 2
+    assert "andon/cli" not in done.stderr
 
 
 def test_an_error_that_cannot_travel_is_still_told(here: Path) -> None:

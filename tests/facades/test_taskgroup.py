@@ -373,3 +373,29 @@ def test_S48_every_transition_is_a_trace_event() -> None:
 def test_S49_strict_refuses_an_engine_that_cannot_kill() -> None:
     with pytest.raises(ValueError, match="can kill"):
         andon.TaskGroup(engine="inline", strict=True).__enter__()
+
+
+def test_S35_one_inline_task_is_cancelled_alone() -> None:
+    begun = threading.Event()
+
+    def loop() -> None:
+        begun.set()
+        while True:
+            andon.check()
+
+    with andon.TaskGroup(engine="inline") as tg:
+        future = tg.submit(loop)
+        assert begun.wait(20)
+        assert future.cancel()
+        other = tg.submit(square, 3)
+    assert future.cancelled() and other.result() == 9
+
+
+def test_a_draining_group_starts_no_item_of_a_span() -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=1, policy=andon.fail_fast("soon")) as tg,
+    ):
+        list(tg.map(fail_at_one, range(50), chunksize=50))
+    assert [str(e) for e in caught.value.exceptions] == ["bad item 1"]
+    assert sum(bool(o.started) for o in tg.outcomes) <= 3

@@ -182,6 +182,19 @@ def _bad_at_500(x: int) -> int:
     return x
 
 
+@pytest.mark.stress
+def test_S46_nothing_is_lost_at_the_end_of_the_input(start_method: str) -> None:
+    """A thread reads the input: its end, or its error, must not overtake its last items."""
+    with andon.Pool(2, start_method=start_method) as pool:
+        for count in range(150):
+            count %= 5
+            expected = [2 * i for i in range(count)]
+            assert list(pool.imap(double, iter(range(count)))) == expected
+            assert sorted(pool.imap_unordered(double, iter(range(count)))) == expected
+            with pytest.raises(BadInput):
+                list(pool.imap(double, raises_after(count)))
+
+
 def test_the_input_uses_the_pool_itself(start_method: str) -> None:
     with andon.Pool(2, start_method=start_method) as pool:
         inner = (pool.apply(double, (i,)) for i in range(10))

@@ -19,8 +19,10 @@ from andon._core import events as ev
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._engines.port import Attempt, Call, Capabilities, Config, Row
 from andon.errors import InitializerError
-from andon.outcome import StoppedBy
+from andon.outcome import ReasonKind, StoppedBy
 from andon.token import Token
+
+_CANCEL = tuple(ReasonKind).index(ReasonKind.CANCEL) + 1  # its code in a stop word
 
 running: ContextVar[Token | None] = ContextVar("andon_inline", default=None)
 """The token of the task that runs in this thread, where one does."""
@@ -36,7 +38,7 @@ class InlineEngine:
         self._woken = threading.Event()
         self._now: tuple[Attempt, int, float] | None = None  # attempt, item, since
         self._initialised = False
-        self._stopped: set[int] = set()
+        self._token: Token  # of the attempt that runs: a stop of its group, or of it alone
 
     def open(self, post: Callable[[list[Any]], None], config: Config) -> Capabilities:
         """One slot, whatever the configuration says."""
@@ -67,8 +69,10 @@ class InlineEngine:
         """Give back what has not begun; what runs sees its token at the next checkpoint."""
         gone = [a.id for a in self._queue if a.group.id == group or a.id == attempt]
         self._queue = deque(a for a in self._queue if a.id not in gone)
-        if attempt is not None and attempt not in gone:
-            self._stopped.add(attempt)
+        if self._now is not None and not soon:
+            runs, _, _ = self._now
+            if runs.group.id == group or runs.id == attempt:
+                self._token._pull(_CANCEL)
         return gone
 
     def look(self) -> list[Row]:
@@ -110,21 +114,22 @@ class InlineEngine:
 
     def _run(self, attempt: Attempt) -> None:
         call: Call = attempt.packed
-        token = attempt.group.token
+        group = attempt.group.token
+        token = self._token = Token()
+        token._on_cancel = group.cancel  # current_token().cancel() stops the line (S7)
         for item in range(attempt.lo, attempt.hi):
-            if token.is_set() or attempt.id in self._stopped:
-                break
             since = time.monotonic()
-            self._now = (attempt, item, since)
+            with self._config.lock:  # so that a stop comes before this look, or finds us running
+                if group.is_set() or token.is_set():
+                    break
+                self._now = (attempt, item, since)
             event: ev.Event
-            stop = None if attempt.id not in self._stopped else attempt.id
             reset = running.set(token)
             try:
                 value = _call(call, item)
             except BaseException as error:
                 ended = time.monotonic()
-                ours = isinstance(error, Cancelled) and (token.is_set() or stop is not None)
-                if ours:
+                if isinstance(error, Cancelled) and token.is_set():
                     event = ev.Stopped(
                         attempt.id, item, StoppedBy.TOKEN, True, Halted(None, since, ended)
                     )
@@ -134,9 +139,9 @@ class InlineEngine:
                 ended = time.monotonic()
                 event = ev.Succeeded(attempt.id, item, Returned([value], since, ended))
             running.reset(reset)
-            self._now = None
+            with self._config.lock:
+                self._now = None
             self._post([event])
-        self._stopped.discard(attempt.id)
 
 
 def _call(call: Call, item: int) -> Any:

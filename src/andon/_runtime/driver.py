@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
 
 
+_PAUSE_WITHIN = 2.0  # seconds
+
+
 class Driver:
     """Runs `runtime.turn()` until told to stop.
 
@@ -32,22 +35,23 @@ class Driver:
         """Is the calling thread the driver?"""
         return threading.current_thread() is self._thread
 
-    def stop(self) -> None:
-        """End the thread and wait for it; the engine's `pump` returns as soon as it is woken."""
+    def stop(self, within: float) -> None:
+        """End the thread and wait for it; the engine's `pump` returns as soon as it is woken, but
+        for a result whose unpickling hangs: hence the bound (S21)."""
         thread = self._thread
         if thread is None:
             return
         self._leave = True
         self._runtime.wake()
         if thread is not threading.current_thread():
-            thread.join()
+            thread.join(within)
         self._thread = None
 
     def pause(self) -> bool:
         """Stop for a fork; False where there is nothing to pause."""
         if self._thread is None or self.is_current():
             return False
-        self.stop()
+        self.stop(_PAUSE_WITHIN)
         return True
 
     def _loop(self) -> None:

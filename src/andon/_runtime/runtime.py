@@ -65,6 +65,7 @@ class Runtime:
         self.crashed: InternalError | None = None
         self.foreign = False  # we are in a forked child: nothing here is ours (S38)
         self.closing = False
+        self._halted = False
         self.callbacks = CallbackThread(f"{name}-callbacks")
         self._lock = config.lock
         self._trace = trace
@@ -253,7 +254,7 @@ class Runtime:
                     self._ended.wait(within)
                 return
             try:
-                self._driver.stop()
+                self._driver.stop(within)
                 left = self._engine.close(within)
                 self._deliver()
                 self.callbacks.close(within)
@@ -327,6 +328,7 @@ class Runtime:
             self.crashed = InternalError(f"andon itself failed: {error!r}", story=story)
             self.crashed.__cause__ = error
         with self._lock:
+            self._halted = True
             tasks, self._tasks = list(self._tasks.values()), {}
             groups = list(self._groups.values())
         for task in tasks:
@@ -353,11 +355,12 @@ class Runtime:
         self._deliver()
 
     def _take(self, event: ev.Event) -> None:
-        if self.crashed is not None:
-            return  # all have been told; what is left is to end the workers
+        if self._halted:
+            return  # a bug left the machine between two states: it is never fed again
         try:
             self._perform(self._machine.handle(event, time.monotonic()))
-        except InternalError as error:
+        except BaseException as error:
+            self._halted = True
             self._notices.append(partial(self.crash, error))
             return
         at = self._machine.wake_at()
@@ -447,7 +450,11 @@ class Runtime:
                 return
             try:
                 while notices:
-                    notices.popleft()()
+                    notice = notices.popleft()
+                    try:
+                        notice()
+                    except BaseException as error:  # a bug of ours: nobody may be left waiting
+                        self.crash(error)
             finally:
                 self._delivery.release()
 

@@ -65,6 +65,10 @@ class Stream(Iterator[Any]):
         self._as_outcomes = as_outcomes
         self._timeout = timeout
         self._source = iter(items)
+        policy = group.policy
+        if policy.raises and not policy.first_failure_decides:
+            # It may drain, and then nothing new starts: not even the rest of a span.
+            chunksize = 1
         self._fixed = chunksize
         self._buffersize = buffersize
         self._slots = group.runtime.capabilities.slots

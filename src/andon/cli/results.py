@@ -99,8 +99,8 @@ def remote_traceback(error: BaseException) -> str | None:
 
 # The frames of this package at the start of a traceback: the worker takes them for the user's.
 _OURS = re.compile(
-    r"^(Traceback \(most recent call last\):\n)"
-    rf'(?:  File "{re.escape(os.path.dirname(__file__))}.*\n(?:    .*\n)*)+',
+    r"^((?:  \+ Exception Group )?Traceback \(most recent call last\):\n)"
+    rf'(?:(?:  \| )?  File "{re.escape(os.path.dirname(__file__))}.*\n(?:(?:  \| )?    .*\n)*)+',
     re.MULTILINE,
 )
 

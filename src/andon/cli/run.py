@@ -26,7 +26,7 @@ from andon.cli.items import Items, open_items
 from andon.cli.results import Results, open_results
 from andon.cli.signals import Signals
 from andon.cli.status import FAILED, INTERRUPTED, OK, TERMINATED
-from andon.cli.summary import Tally, leaves, summary
+from andon.cli.summary import Tally, summary
 from andon.cli.target import load
 from andon.cli.task import ItemTask
 from andon.errors import GroupTimeoutError
@@ -73,12 +73,12 @@ class _Run:
             try:
                 self._work(signals)
             except BaseException as error:
-                problems += leaves(error)
+                problems.append(error)
             self._settle(signals)
             group = self._group
             reason = None if group is None else group.reason
             tally = self._ledger.tally
-            problems = [p for p in problems if not self._ledger.knows(p)]
+            problems = [p for error in problems for p in self._ledger.unknown(error)]
             if self._ledger.broken is not None:
                 problems.append(self._ledger.broken)
             if self._reporter is not None:
@@ -221,9 +221,15 @@ class Ledger:
                 self._read += 1
             self.tally.unread = items.unread
 
-    def knows(self, error: BaseException) -> bool:
-        """Whether the summary tells of it anyway, as an item's failure or as the reason."""
-        return isinstance(error, GroupTimeoutError) or any(error is e for e in self._raised or ())
+    def unknown(self, error: BaseException) -> Iterator[BaseException]:
+        """What of it the summary does not tell anyway, as an item's failure or as the reason."""
+        if isinstance(error, GroupTimeoutError) or any(error is e for e in self._raised or ()):
+            return
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from self.unknown(inner)
+        else:
+            yield error
 
     def _never(self, index: int) -> None:
         never = StoppedBy.NEVER_STARTED

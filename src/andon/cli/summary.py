@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from andon.cli.results import error_message, error_type, remote_traceback
@@ -152,15 +151,6 @@ def _why(reason: Reason | None, signalled: str | None) -> str:
         by = "" if reason.source is None else f" by item {reason.source}"
         return f"stopped{by}: {reason.message}" if reason.message else f"stopped{by}"
     return ""
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group of errors, at any depth."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error
 
 
 def _problem_trace(problem: BaseException) -> list[str]:
