@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,14 @@ class Channel:
         if body_len > _CHUNK and self.on_large is not None:
             self.on_large(kind, attempt, meta)
         return kind, flags, attempt, meta, self._take_body(body_len) if body_len else b""
+
+    def wait(self, timeout: float) -> bool:
+        """Has a request come, at once or within `timeout` seconds?"""
+        if self._at < len(self._ahead):
+            return True
+        poll = select.poll()
+        poll.register(self._requests, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
 
     def _take(self, count: int) -> bytes:
         at = self._at

@@ -32,6 +32,7 @@ from andon._worker.call import (
 from andon._worker.channel import Channel
 from andon._worker.state import BY_TOKEN, current
 
+_WARM_AFTER = 0.005  # seconds without a request
 _NEVER_STARTED = "never-started"
 
 
@@ -63,7 +64,11 @@ class Loop:
         self._cells[_row.PHASE] = _row.IDLE
         self._channel.write(_wire.READY, 0, 0, (self._pid,))
         read = self._channel.read
+        warm = False
         while True:
+            if not warm and not self._channel.wait(_WARM_AFTER):
+                self._warm_up()
+                warm = True
             try:
                 kind, flags, attempt, meta, body = read()
             except EOFError:
@@ -87,6 +92,18 @@ class Loop:
             else:
                 raise RuntimeError(f"a worker cannot take a frame of kind {kind}")
             del meta, body
+
+    def _warm_up(self) -> None:
+        """Fail once in the first idle moment: the first traceback of a process imports modules and
+        faults pages in, 1.5 ms after a fork and 15 in a fresh interpreter, and would hold up the
+        first report of a real failure by as much."""
+        try:
+            raise ValueError("warming up")
+        except ValueError as error:
+            describe(error)
+            find_halt(error)
+            format_error(error)
+            self._dumps_error(error)
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -227,6 +244,8 @@ class Loop:
         """Answer for one item; True where the attempt is over with it."""
         now = time.monotonic()
         self._check_self()
+        if fatal and held[1] is not None and not current.stopping():
+            self._pull(held[1])  # nothing that comes before this may take time (S11)
         self._note_ended()
         signals.reinstall()
         end = _wire.LAST if last else 0
@@ -290,9 +309,7 @@ class Loop:
         self._cells[_row.PHASE] = _row.PICKLING
         error: BaseException = held[1]
         if fatal:
-            self._board.pull(
-                current.slot, current.clear, _board.KIND_FAILURE, self._row_number, describe(error)
-            )
+            self._pull(error)
         if current.stopping():
             end |= _wire.LAST
         name = type_name(error)
@@ -313,6 +330,12 @@ class Loop:
             now = time.monotonic()
         self._answer(_wire.FAILURE, end, (index, started, now, stage, name, message, text), body)
         return bool(end & _wire.LAST)
+
+    def _pull(self, error: BaseException) -> None:
+        """Pull the cord: the siblings see it even while the parent is busy (S11)."""
+        self._board.pull(
+            current.slot, current.clear, _board.KIND_FAILURE, self._row_number, describe(error)
+        )
 
     def _dumps_error(self, error: BaseException) -> bytes:
         """The exception, or nothing where it cannot travel: its text does in any case."""

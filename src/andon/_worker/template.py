@@ -117,13 +117,15 @@ class Template:
         while self._root.open or (
             (self._children or self._dying) and time.monotonic() < self._leave_at
         ):
-            for fd, _ in self._epoll.poll(self._timeout()):
+            ready = [fd for fd, _ in self._epoll.poll(self._timeout())]
+            for fd in ready:  # deaths first: somebody waits for them, and a fork takes its time
+                if fd in self._children:
+                    self._reap(self._children[fd])
+            for fd in ready:
                 peer = self._peers.get(fd)
                 if peer is not None:
                     self._flush(peer)
                     self._receive(peer)
-                elif fd in self._children:
-                    self._reap(self._children[fd])
             if self._dying or self._strays:
                 self._sweep()
 

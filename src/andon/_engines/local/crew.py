@@ -30,7 +30,9 @@ from andon.errors import InitializerError, PoolBrokenError, RemoteTraceback
 
 # A pool whose workers were stopped is most often closed next, or given work next. Only if neither
 # comes at once are its workers replaced in advance.
-REPLACE_AFTER = 0.002
+# A start that collides with the deaths that it prepares for holds those up; a task that unwinds in
+# this time needs no successor in advance.
+REPLACE_AFTER = 0.015
 SPARE_FOR = 5.0  # seconds that a spare is kept which nobody needs after all
 EXIT_WITHIN = 2.0  # for the template to tell of a death that we see
 HANG_UP_WITHIN = 1.0  # for a worker to die that has closed its answers
