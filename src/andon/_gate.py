@@ -22,6 +22,7 @@ import threading
 from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 
 class Gate:
@@ -77,6 +78,28 @@ class Gate:
 
 
 gate = Gate()
+
+
+class _Uninterrupted:
+    """`with uninterrupted:` around bounded work in an exit handler: a Ctrl-C there would be no more
+    than a complaint on the terminal, with the work half done."""
+
+    _before: Any = None
+
+    def __enter__(self) -> None:
+        import signal  # a worker has it anyway, and nobody else comes here in a hurry
+
+        if gate.on_main():
+            self._before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        if gate.on_main() and self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+
+uninterrupted = _Uninterrupted()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=gate.after_fork)

@@ -135,7 +135,7 @@ def _pickler_class() -> Any:
                     if name is not None:
                         return main_attribute, (name,)
                 if isinstance(obj, FunctionType):
-                    return super().reducer_override(obj)
+                    return self._function(obj)
                 number = _numbers().get(obj)
                 if number is not None and self._homeward and number not in _made_here:
                     return numbered_class, (number,)
@@ -144,8 +144,67 @@ def _pickler_class() -> Any:
                     _made_here.add(made)
                 return reduced
 
+            def _function(self, fn: FunctionType) -> Any:
+                reduced = super().reducer_override(fn)
+                main = vars(sys.modules["__main__"])
+                if reduced is NotImplemented or self._homeward or fn.__globals__ is not main:
+                    return reduced
+                # All functions of one program share one set of globals in a worker, as they do
+                # here: an initializer may set what the tasks read.
+                make, (code, _, *rest), state, *_ = reduced
+                setter = set_function_state
+                if self._main is not None:
+                    # The other side has inherited the rest, and its own code may have changed it.
+                    used, setter = state[1]["__globals__"], set_function_state_forked
+                    changed = {k: v for k, v in used.items() if self._main.get(k, self) is not v}
+                    state[1]["__globals__"] = changed
+                return make, (code, _MAIN, *rest), state, None, None, setter
+
         _Pickler = Pickler
     return _Pickler
+
+
+class _Main:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return main_namespace, ()
+
+
+_MAIN = _Main()
+_shipped: dict[str, Any] = {}  # what the parent gave to our `__main__`, as it came
+
+
+def main_namespace() -> dict[str, Any]:
+    """The globals of `__main__` on the other side."""
+    return vars(sys.modules["__main__"])
+
+
+def set_function_state(fn: FunctionType, state: Any) -> None:
+    """A function of `__main__` arrives with the globals that it uses.
+
+    A newer value replaces one that came earlier (a redefined function in a notebook), but not one
+    that code in this worker has set.
+    """
+    _set_function_state(fn, state, _shipped.keys())
+
+
+def set_function_state_forked(fn: FunctionType, state: Any) -> None:
+    """The same where `__main__` was inherited: only what the parent changed since has come."""
+    _set_function_state(fn, state, fn.__globals__.keys())
+
+
+def _set_function_state(fn: FunctionType, state: Any, theirs: Iterable[str]) -> None:
+    import cloudpickle.cloudpickle
+
+    mine, slots = fn.__globals__, state[1]
+    fresh = {
+        name: value
+        for name, value in slots["__globals__"].items()
+        if name not in mine
+        or (name in theirs and mine[name] is _shipped.get(name, mine[name]))
+    }
+    _shipped.update(fresh)
+    slots["__globals__"] = fresh
+    cloudpickle.cloudpickle._function_setstate(fn, state)
 
 
 def _numbers() -> Mapping[type, str]:

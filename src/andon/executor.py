@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from types import TracebackType
 from typing import Any, TypeVar
 
 from andon._runtime.futures import Future
+from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, same
 from andon._runtime.shared import SharedPool
 from andon.errors import PoolClosedError
@@ -117,6 +119,18 @@ class ProcessPoolExecutor(SharedPool, Executor):
             buffersize=buffersize,
         )
 
+    @sheltered
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """As `shutdown()`; after a Ctrl-C, what runs is stopped and what waits never starts."""
+        self._shut = True
+        self._shut_down(kill=False, interrupted=isinstance(error, KeyboardInterrupt))
+
+    @sheltered
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work. `wait`: block until accepted work is over and the workers are gone;
         otherwise they end by themselves. `cancel_futures`: what has not begun never will."""

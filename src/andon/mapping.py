@@ -5,15 +5,16 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from andon._runtime.options import check_callable, open_runtime
 from andon._runtime.runtime import Runtime
-from andon._runtime.scope import Scope, check_common
+from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.streams import Stream
 from andon.outcome import TraceEvent
 from andon.policy import Policy
-from andon.report.watch import watch
+from andon.report.watch import Watcher, watch
 from andon.taskgroup import open_stream
 from andon.token import Token
 
@@ -59,7 +60,8 @@ def map(  # it is what it is called everywhere
     check_callable(fn)
     times = check_common(deadline, grace, kill_after, timeout, policy, token)
     total = operator.length_hint(items, -1) if not more else -1
-    runtime = open_runtime(
+    runtime = partial(
+        open_runtime,
         workers=workers,
         initializer=initializer,
         initargs=initargs,
@@ -74,10 +76,11 @@ def map(  # it is what it is called everywhere
         name="andon-map",
     )
     scope = _scope(runtime, times, policy, token, keep_outcomes=True)
-    watcher = watch(scope.group, progress, total if total >= 0 else None)
+    watcher: Watcher | None = None
     results: list[T] = []
     try:
         try:
+            watcher = watch(scope.group, progress, total if total >= 0 else None)
             stream = open_stream(
                 scope.group,
                 fn,
@@ -94,7 +97,8 @@ def map(  # it is what it is called everywhere
         else:
             scope.leave(None, None)
     finally:
-        watcher.close()
+        if watcher is not None:
+            watcher.close()
     return results
 
 
@@ -138,7 +142,8 @@ def imap(
     """
     check_callable(fn)
     times = check_common(deadline, grace, kill_after, timeout, policy, token)
-    runtime = open_runtime(
+    runtime = partial(
+        open_runtime,
         workers=workers,
         initializer=initializer,
         initargs=initargs,
@@ -164,16 +169,15 @@ def imap(
 
 
 def _scope(
-    runtime: Runtime,
+    runtime: Callable[[], Runtime],
     times: tuple[float | None, ...],
     policy: Any,
     token: Token | None,
     *,
     keep_outcomes: bool,
 ) -> Scope:
-    return Scope(
+    return open_scope(
         runtime,
-        own=True,
         policy=policy,
         deadline=times[0],
         grace=times[1],
@@ -200,20 +204,21 @@ def streamed(
     """
     try:
         stream = open_stream(scope.group, fn, items, more, **options)
+        results = _results(scope, stream, progress, end)
+        next(results)  # it stands in its `try` now: dropping it leaves the scope
     except BaseException as error:
         scope.leave(error, None)
         raise
-    results = _results(scope, stream, progress, end)
-    next(results)  # it stands in its `try` now: dropping it leaves the scope
     return results
 
 
 def _results(
     scope: Scope, stream: Stream, progress: Any, end: float | None
 ) -> Generator[Any, None, None]:
-    watcher = watch(scope.group, progress)
+    watcher: Watcher | None = None
     try:
         try:
+            watcher = watch(scope.group, progress)
             yield None
             while True:
                 left = None if end is None else max(0.0, end - time.monotonic())
@@ -223,10 +228,14 @@ def _results(
                     break
                 yield result
         except BaseException as error:
-            stream.close()
-            if not scope.leave(error, None):
+            try:
+                stream.close()
+            finally:
+                absorbed = scope.leave(error, None)
+            if not absorbed:
                 raise
         else:
             scope.leave(None, None)
     finally:
-        watcher.close()
+        if watcher is not None:
+            watcher.close()

@@ -8,6 +8,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from andon._runtime.collector import Collector
 from andon._runtime.futures import Future
+from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon.errors import PoolClosedError
@@ -162,11 +163,13 @@ class Pool(SharedPool):
         """Take no more work; what was accepted goes on. Does not block."""
         self._closing = True
 
+    @sheltered
     def terminate(self) -> None:
         """Kill what runs, drop what waits, and end the workers. Bounded."""
         self._closing = True
         self._shut_down(kill=True)
 
+    @sheltered
     def join(self) -> None:
         """Block until all accepted work is over and the workers are gone; `close` comes first."""
         if not self._closing:
@@ -177,13 +180,15 @@ class Pool(SharedPool):
         self._check_running()
         return self
 
+    @sheltered
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.terminate()
+        self._closing = True
+        self._shut_down(kill=True, interrupted=isinstance(error, KeyboardInterrupt))
 
     def __reduce__(self) -> NoReturn:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
@@ -10,9 +11,10 @@ from andon._cancelled import Cancelled
 from andon._engines.port import Call
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
+from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, open_runtime, positive_int, seconds
 from andon._runtime.runtime import Runtime
-from andon._runtime.scope import Scope, check_common
+from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.streams import Stream
 from andon.errors import PoolBrokenError, TaskCancelledError
 from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, TraceEvent, Verdict
@@ -53,7 +55,7 @@ class TaskGroup:
     `max_tasks_per_worker`, `start_method`, `mp_context`, `reuse_interrupted` and `engine` are for
     a group with workers of its own; `strict` refuses an engine that cannot kill. `trace`: a
     function that is called with each `TraceEvent`. `progress`: True, or a callable that takes
-    snapshots.
+    snapshots. `keep_outcomes=False` is for endless streams: `outcomes` then stays empty.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class TaskGroup:
         strict: bool = False,
         trace: Callable[[TraceEvent], object] | None = None,
         progress: Any = None,
+        keep_outcomes: bool = True,
         name: str | None = None,
     ) -> None:
         self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
@@ -84,6 +87,7 @@ class TaskGroup:
         self._token = token
         self._pool = pool
         self._progress = progress
+        self._keep_outcomes = bool(keep_outcomes)
         self._options: dict[str, Any] = {
             "workers": workers,
             "initializer": initializer,
@@ -118,24 +122,30 @@ class TaskGroup:
             raise RuntimeError("a TaskGroup is used once; make a new one")
         deadline, grace, kill_after, _ = self._times
         links: tuple[Token, ...] = ()
+        runtime: Runtime | Callable[[], Runtime]
         if self._pool is None:
-            runtime = open_runtime(**self._options, name=self.name)
+            runtime = partial(open_runtime, **self._options, name=self.name)
         else:
             runtime = self._pool._runtime
             links = self._pool._links
-        self._scope = Scope(
+        self._scope = open_scope(
             runtime,
-            own=self._pool is None,
             policy=self._policy,
             deadline=deadline,
             grace=grace,
             kill_after=kill_after,
             token=self._token,
             links=links,
+            keep_outcomes=self._keep_outcomes,
         )
-        self._watcher = watch(self._scope.group, self._progress)
+        try:
+            self._watcher = watch(self._scope.group, self._progress)
+        except BaseException as error:
+            self._scope.abandon(error)
+            raise
         return self
 
+    @sheltered
     def __exit__(
         self,
         kind: type[BaseException] | None,

@@ -13,7 +13,7 @@ from andon._engines.local.engine import LocalEngine
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, Config, GroupRef
 from andon.token import Token
-from tests.support import PATIENCE
+from tests.support import PATIENCE, Stage
 
 
 class Driver:
@@ -75,22 +75,37 @@ class Driver:
         with self.config.lock:
             if pull:
                 self.group.token._pull(3)
-            self.engine.stop(self.group.id, None, grace, kill_after)
+            gone = self.engine.stop(self.group.id, None, grace, kill_after)
+        self.events += [AttemptEnded(ident) for ident in gone]
 
     def stop_attempt(self, ident: int, grace: float = 5.0, kill_after: float = 2.0) -> None:
         with self.config.lock:
-            self.engine.stop(None, ident, grace, kill_after)
+            gone = self.engine.stop(None, ident, grace, kill_after)
+        self.events += [AttemptEnded(ident) for ident in gone]
 
     # Up ------------------------------------------------------------------------------------------
 
-    def until(self, condition: Callable[[], Any], within: float = PATIENCE) -> Any:
-        """Pump until this is true."""
+    def until(
+        self, condition: Callable[[], Any], within: float = PATIENCE, step: float = PATIENCE
+    ) -> Any:
+        """Pump until this is true; it is asked again after every pump, of `step` at most."""
         deadline = time.monotonic() + within
         while not (value := condition()):
             left = deadline - time.monotonic()
             assert left > 0, f"not in time; so far: {self.events}"
-            self.engine.pump(left)
+            self.engine.pump(min(left, step))
         return value
+
+    def reached(self, stage: Stage, count: int = 1) -> list[str]:
+        """Pump until tasks have reached this stage. No event tells of it, so we look."""
+        words: list[str] = []
+
+        def enough() -> bool:
+            words.extend(stage.reached())
+            return len(words) >= count
+
+        self.until(enough, step=0.005)
+        return words
 
     def of(self, attempt: int) -> list[Event]:
         return [e for e in self.events if getattr(e, "attempt", None) == attempt]

@@ -10,6 +10,7 @@ or a slow moment there makes it an interrupt. So those announce themselves from 
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import itertools
 import json
@@ -206,6 +207,27 @@ def slow_clean_up(here: Stage, cleaned: Stage) -> None:
     finally:
         time.sleep(0.5)
         cleaned.reach(os.getpid())
+
+
+async def _sleep_long() -> None:
+    await asyncio.sleep(LONG)
+
+
+def event_loop(here: Stage, cleaned: Stage) -> None:
+    with clean_up(cleaned):
+        announce(here)
+        asyncio.run(_sleep_long())
+
+
+def pool_of_the_standard_library(here: Stage, cleaned: Stage) -> None:
+    with clean_up(cleaned), multiprocessing.get_context("fork").Pool(2) as pool:
+        announce(here, *pool.map(_pid_soon, range(2), chunksize=1))
+        pool.map(time.sleep, [LONG, LONG])
+
+
+def _pid_soon(_: int) -> int:
+    time.sleep(0.01)
+    return os.getpid()
 
 
 def regular_expression(here: Stage, cleaned: Stage) -> None:
@@ -426,6 +448,15 @@ def with_threads(here: Stage, cleaned: Stage) -> None:
     with clean_up(cleaned):
         announce(here)
         threads[0].join()
+
+
+def with_threads_left_at_a_checkpoint(here: Stage, cleaned: Stage) -> None:
+    """They go with the worker, or they would go on with the work of a task that is over."""
+    threading.Thread(target=swallowing_for_good, daemon=True).start()
+    with clean_up(cleaned):
+        announce_trusted(here)
+        while True:
+            andon.check()
 
 
 def with_threads_of_its_own_at_a_checkpoint(here: Stage, cleaned: Stage) -> None:

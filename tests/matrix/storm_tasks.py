@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import andon
 
@@ -79,7 +78,7 @@ def write(diary: str, what: str, number: int) -> None:
 
 
 def work(kind: str, number: int, seconds: float) -> None:
-    step = KINDS[kind]
+    step = KINDS.get(kind) or _WITH_INITIALIZER[kind]
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         step(number)
@@ -277,4 +276,22 @@ HARMFUL: dict[str, Step] = {
     "prints": prints,
 }
 
-KINDS: dict[str, Any] = {**HARMLESS, **HARMFUL}
+KINDS: dict[str, Step] = {**HARMLESS, **HARMFUL}
+
+# Only where there is an initializer --------------------------------------------------------------
+
+_initialised = 0
+
+
+def initialise(value: int) -> None:
+    global _initialised
+    time.sleep(0.002)
+    _initialised = value
+
+
+def initialised(number: int) -> None:
+    assert _initialised == 17
+    time.sleep(0.001)
+
+
+_WITH_INITIALIZER: dict[str, Step] = {"initialised": initialised}

@@ -9,6 +9,7 @@ where they stopped at a checkpoint and with others where they did not (S51).
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import pytest
 import andon
 from tests.matrix import stop_tasks as rows
 from tests.matrix.stop_tasks import fail_when, meet, note
-from tests.support import Stage, alive
+from tests.support import Stage, alive, cores
 
 MakeStage = Callable[..., Stage]
 
@@ -84,6 +85,7 @@ ROWS = [
     interrupted(rows.subprocess_run),
     interrupted(rows.ignoring_sigterm),
     interrupted(rows.slow_clean_up),
+    interrupted(rows.event_loop),
     interrupted(rows.regular_expression),
     interrupted(rows.sleep_in_c),
     killed(rows.swallowing, "swallowing"),
@@ -101,8 +103,10 @@ ROWS = [
     interrupted(rows.with_a_double_fork),
     at_a_checkpoint(rows.with_a_double_fork_at_a_checkpoint, reused=False),
     interrupted(rows.with_a_forked_child),
+    interrupted(rows.pool_of_the_standard_library),
     interrupted(rows.with_threads),
     at_a_checkpoint(rows.with_threads_of_its_own_at_a_checkpoint),
+    at_a_checkpoint(rows.with_threads_left_at_a_checkpoint, reused=False),
     at_a_checkpoint(rows.nested_group, reused=None, says=3),
     # The inner tree is killed within half of these times (S37), though the outer interrupt comes
     # before that: it waits for the inner group's end, since that is library code (S17).
@@ -158,9 +162,12 @@ def test_stop(
         for outcome in siblings:
             assert outcome.started is True and outcome.cancel_requested
             assert outcome.cleanup_error is None
-            assert (outcome.stack is not None) == (row.stack is not None)
-            if row.stack is not None:
-                assert outcome.stack is not None and row.stack in outcome.stack
+            if row.stack is None:
+                assert outcome.stack is None
+            elif outcome.stack is not None:
+                assert row.stack in outcome.stack
+            else:  # the kill does not wait for the dump of a victim that gets no core (ladder.py)
+                assert os.getloadavg()[0] > 2 * cores(), "no stack on a machine that is not busy"
         waited = tg.outcomes[1 + SIBLINGS :]
         assert [(o.state, o.started) for o in waited] == [("cancelled", False)] * WAITING
         assert {o.stopped_by for o in waited} == {"never-started"}

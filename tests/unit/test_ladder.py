@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -39,7 +40,7 @@ def test_S15_a_task_that_never_looked_is_interrupted_at_once() -> None:
     steps = walk(Ladder(100.0, 5.0, 2.0), 100.0)
     assert steps[0] == (100.0, Step.INTERRUPT)
     assert first(steps, Step.DUMP) == pytest.approx(102.0 - DUMP_LEAD)
-    assert first(steps, Step.KILL) == pytest.approx(102.0 - DUMP_LEAD + DUMP_WAIT)
+    assert first(steps, Step.KILL) == pytest.approx(102.0)
     assert steps[-1][1] is Step.KILL
 
 
@@ -52,8 +53,8 @@ def test_S15_a_task_that_used_its_token_has_its_grace() -> None:
 def test_S16_an_interrupt_is_sent_again_until_the_kill() -> None:
     steps = walk(Ladder(0.0, 0.0, 1.0), 0.0)
     sent = [at for at, step in steps if step is Step.INTERRUPT]
-    assert len(sent) == pytest.approx(1.0 / RESEND, abs=1)
-    assert all(b - a == pytest.approx(RESEND) for a, b in zip(sent, sent[1:], strict=False))
+    assert len(sent) == pytest.approx((1.0 - DUMP_LEAD) / RESEND, abs=1)
+    assert all(b - a == pytest.approx(RESEND) for a, b in itertools.pairwise(sent))
 
 
 def test_a_brutal_kill_interrupts_nothing_but_still_asks_for_the_stack() -> None:
@@ -69,6 +70,19 @@ def test_a_dump_that_has_come_shortens_the_wait_for_it() -> None:
     assert ladder.next_at(False, None) == pytest.approx(0.0005 + DUMP_REST)
     ladder.dump_came(10.0)  # never later than it was
     assert ladder.next_at(False, None) == pytest.approx(0.0005 + DUMP_REST)
+
+
+def test_a_dump_that_came_early_brings_no_kill_forward() -> None:
+    ladder = Ladder(0.0, 0.0, 2.0)
+    assert ladder.due(2.0 - DUMP_LEAD, False, None) is Step.DUMP
+    ladder.dump_came(2.0 - DUMP_LEAD + 0.001)
+    assert ladder.next_at(False, None) == pytest.approx(2.0)
+
+
+def test_a_dump_asked_for_late_holds_the_kill_a_little() -> None:
+    ladder = Ladder(0.0, 0.0, 2.0)
+    assert ladder.due(2.5, False, None) is Step.DUMP
+    assert ladder.next_at(False, None) == pytest.approx(2.5 + DUMP_WAIT)
 
 
 def test_S18_a_shield_holds_the_interrupt_back_but_not_the_kill() -> None:

@@ -1,9 +1,16 @@
 """Ctrl-C (S32): workers ignore SIGINT, the parent alone decides.
 
-While a scope of ours is open in the main thread, our handler stands in for Python's default one
-(never for a handler that the program has set). In user code it raises `KeyboardInterrupt` as ever;
-inside library code, where an exception could leave a lock held, it leaves a note and wakes the
-drivers, and the scope raises once all is over. The second Ctrl-C kills at once.
+While a pool or a scope of ours is open that the main thread has opened, our handler stands in for
+Python's default one (never for a handler that the program has set). In user code it raises
+`KeyboardInterrupt` as ever; inside library code, where an exception could leave a lock held or the
+machine between two states, it leaves a note and wakes the drivers, and the scope raises once all is
+over. The second Ctrl-C kills at once.
+
+Invariants:
+ 1. Whatever is opened, waited for or closed in the main thread is so inside the gate; and the few
+    functions that lead there without fail are `sheltered`: an interrupt that comes between their
+    call and the gate would else leave a scope without closing it.
+ 2. A note is taken once: by the scope that ends, or where the gate is left.
 """
 
 from __future__ import annotations
@@ -11,56 +18,82 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from types import FrameType
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, TypeVar
 
-from andon._gate import gate
+from andon._gate import Gate, gate
 from andon._runtime import registry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_sheltered: set[CodeType] = {Gate.__enter__.__code__}
+
+
+def sheltered(function: F) -> F:
+    """Mark a function whose own frame is no place for a KeyboardInterrupt: it comes to the gate
+    at once, and the interrupt can wait for that."""
+    _sheltered.add(function.__code__)
+    return function
 
 
 class InterruptBridge:
-    """Main thread only; `enter` and `leave` pair up around each scope."""
+    """`hold` and `release` pair up around each pool, `enter` and `leave` around each scope."""
 
     def __init__(self) -> None:
         self.count = 0  # since the outermost scope was entered
         self.pending = False
         self._depth = 0
-        self._installed = False
+        self._holds = 0
 
-    def enter(self) -> bool:
-        """A scope opens; False where it is not in the main thread."""
+    def hold(self) -> bool:
+        """Stand in for the default handler; False where this is not the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return False
-        if self._depth == 0:
-            self.count = 0
-            self.pending = False
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                signal.signal(signal.SIGINT, self._on_sigint)
-                self._installed = True
+        self._holds += 1
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._on_sigint)
+        return True
+
+    def release(self) -> None:
+        """From any thread; but only the main one can put the default handler back."""
+        self._holds = max(0, self._holds - 1)
+        if (
+            self._holds == 0
+            and threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) == self._on_sigint
+        ):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def enter(self, count: int = 0) -> bool:
+        """A scope opens, after so many interrupts; False where this is not the main thread."""
+        if not self.hold():
+            return False
+        self.count = max(self.count, count) if self._depth else count
         self._depth += 1
         return True
 
-    def leave(self) -> None:
-        """A scope is over."""
+    def leave(self) -> bool:
+        """A scope is over. Was there a Ctrl-C that has not been raised yet? It is the caller's."""
         self._depth = max(0, self._depth - 1)
-        if self._depth == 0 and self._installed:
-            self._installed = False
-            if signal.getsignal(signal.SIGINT) == self._on_sigint:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.release()
+        return self.consume()
 
     def forget(self) -> None:
-        """In a forked child: the scopes that are open are its parent's."""
-        self._depth = 0
+        """In a forked child: what is open is its parent's."""
+        self._depth = self._holds = 0
         self.pending = False
 
     def consume(self) -> bool:
-        """Was there a Ctrl-C that has not been raised yet? It is the caller's now."""
+        """Take the note."""
         pending, self.pending = self.pending, False
         return pending
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        self.count += 1
-        if gate.depth == 0:
-            if self.count > 1:
+        if self._depth:
+            self.count += 1
+        if gate.depth == 0 and (frame is None or frame.f_code not in _sheltered):
+            if self._depth and self.count > 1:
                 self._tell()
             raise KeyboardInterrupt
         self.pending = True
@@ -69,7 +102,7 @@ class InterruptBridge:
 
     def _tell(self) -> None:
         for runtime in registry.runtimes():
-            runtime.interrupt(self.count)
+            runtime.interrupt(max(1, self.count))
 
     def _raise_pending(self) -> None:
         if self.consume():

@@ -129,10 +129,14 @@ def start_method(method: Any, context: Any, *, drop_in: bool) -> str:
         mp = sys.modules.get("multiprocessing")
         if drop_in and mp is None:
             import multiprocessing as mp  # heavy, and only the drop-ins need it
-        if mp is not None:
-            method = mp.get_start_method(allow_none=True)
-            if method is None and drop_in:
-                method = mp.get_all_start_methods()[0]
+        told = None if mp is None else mp.get_start_method(allow_none=True)
+        if drop_in:
+            assert mp is not None
+            method = told or mp.get_all_start_methods()[0]
+        elif mp is not None and told != mp.get_all_start_methods()[0]:
+            # The platform's default is "told" by the first lock or pool that a program makes, and
+            # nobody can tell that from a choice; so a choice of the default does not reach us.
+            method = told
         if method is None:
             method = "forkserver" if "forkserver" in available else "spawn"
     if method not in available:

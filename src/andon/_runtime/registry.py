@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from andon._gate import uninterrupted
 from andon.outcome import ReasonKind
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def shut_down(runtime: Runtime) -> None:
 
 
 def _at_exit() -> None:
-    for runtime in runtimes():
-        shut_down(runtime)
+    with uninterrupted:
+        for runtime in runtimes():
+            shut_down(runtime)
 
 
 def _after_fork_in_child() -> None:

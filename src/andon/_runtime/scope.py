@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,7 +18,7 @@ from andon._engines.inline import running
 from andon._gate import gate
 from andon._runtime.endings import note_failures, raise_first, raise_group
 from andon._runtime.groups import Group
-from andon._runtime.interrupts import bridge
+from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds
 from andon._runtime.runtime import Runtime
 from andon._worker.state import current
@@ -74,6 +75,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def open_scope(runtime: Runtime | Callable[[], Runtime], **options: Any) -> Scope:
+    """Open a group, on a runtime of its own where `runtime` is what opens one.
+
+    In the main thread a Ctrl-C waits until all is open; then all is closed, and it is raised.
+    """
+    scope: Scope | None = None
+    try:
+        with gate:
+            held = bridge.hold()
+            try:
+                if isinstance(runtime, Runtime):
+                    scope = Scope(runtime, own=False, **options)
+                else:
+                    scope = Scope(runtime(), own=True, **options)
+            finally:
+                if held:
+                    bridge.release()
+    except BaseException as error:
+        if scope is not None:
+            scope.abandon(error)
+        raise
+    return scope
+
+
 class Scope:
     """One group's body. `own`: the runtime is the scope's own and is closed with it."""
 
@@ -95,10 +120,9 @@ class Scope:
         self.runtime = runtime
         self._own = own
         self._bare = bare
+        self._over = False
         self._bridged = bridge.enter()
-        self._counted = True
-        with gate:
-            _count(1)
+        _count(1)
         parent = _body_token() or task_token()
         grace = GRACE if grace is None else grace
         kill_after = KILL_AFTER if kill_after is None else kill_after
@@ -114,28 +138,20 @@ class Scope:
                 keep_outcomes=keep_outcomes,
             )
         except BaseException:
-            self._finish()
+            self._close()
             raise
         self.group.in_main = self._bridged
         self._reset = _body.set(self.group) if lexical else None
 
+    @sheltered
     def leave(self, error: BaseException | None, owner: object) -> bool:
         """The body is over, with `error` or without. Blocks until the group is closed and every
         worker of it idle or reaped (S5); then raises what there is to raise. True where `error`
         was the group's own `Cancelled`, and is absorbed (S14)."""
         group = self.group
-        if self.runtime.foreign:
+        if self.runtime.foreign or self._over:
             return False  # a forked child: nothing here is ours to wait for (S38)
-        if self._reset is not None:
-            _body.reset(self._reset)
-        try:
-            with gate:
-                absorbed = self._tell(error)
-                self.runtime.leave_body(group)
-                group.wait_closed()
-                interrupted = bridge.consume() if self._bridged else False
-        finally:
-            self._finish()
+        absorbed, interrupted = self._end(error)
         if isinstance(error, _BARE) and not absorbed:
             note_failures(error, group, owner)
             return False
@@ -148,6 +164,28 @@ class Scope:
             self._raise_parents(body, owner)
         (raise_first if self._bare else raise_group)(group, body, owner)
         return True
+
+    @sheltered
+    def abandon(self, error: BaseException) -> None:
+        """Leave, by an error that is no business of the group's; raises nothing of its own."""
+        if not (self.runtime.foreign or self._over):
+            self._end(error)
+
+    @sheltered
+    def _end(self, error: BaseException | None) -> tuple[bool, bool]:
+        """Stop or finish, wait, and close what is ours. Was the error absorbed? Was there a
+        Ctrl-C meanwhile?"""
+        with gate:
+            interrupted = False
+            try:
+                if self._reset is not None:
+                    _body.reset(self._reset)
+                absorbed = self._tell(error)
+                self.runtime.leave_body(self.group)
+                self.group.wait_closed()
+            finally:
+                interrupted = self._close()
+        return absorbed, interrupted
 
     def _tell(self, error: BaseException | None) -> bool:
         group, stop = self.group, self.runtime.stop
@@ -182,17 +220,16 @@ class Scope:
             raise_group(self.group, body, owner)
             raise
 
-    def _finish(self) -> None:
-        """Close what is ours; also where opening or waiting failed."""
-        if self._counted:
-            self._counted = False
-            with gate:
-                _count(-1)
-        if self._bridged:
-            self._bridged = False
-            bridge.leave()
-        if self._own:
-            self.runtime.close()
+    def _close(self) -> bool:
+        """Close what is ours; also where opening or waiting failed. Was there a Ctrl-C?"""
+        self._over = True
+        _count(-1)
+        try:
+            if self._own:
+                self.runtime.close()
+        finally:
+            interrupted = self._bridged and bridge.leave()
+        return interrupted
 
 
 def check_common(

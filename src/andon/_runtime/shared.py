@@ -8,11 +8,13 @@ import warnings
 import weakref
 from typing import Any
 
+from andon._gate import gate
 from andon._runtime import registry
 from andon._runtime.groups import Group
+from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.options import GRACE, KILL_AFTER, open_runtime
 from andon._runtime.runtime import Runtime
-from andon._runtime.scope import Scope, check_common
+from andon._runtime.scope import Scope, check_common, open_scope
 from andon.outcome import ReasonKind
 from andon.policy import collect_all
 from andon.token import Token
@@ -22,6 +24,8 @@ _END = 10.0  # seconds that closing waits for workers that have nothing left to 
 
 class SharedPool:
     """A runtime that outlives its groups. Dropped unclosed: a warning, then a kill (S38)."""
+
+    _held = False  # the bridge, for Ctrl-C
 
     def __init__(
         self,
@@ -36,24 +40,39 @@ class SharedPool:
     ) -> None:
         self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
         self._policy = policy
-        self._runtime = open_runtime(drop_in=True, **options)
         self._links: tuple[Token, ...] = () if token is None else (token,)
-        # Lone calls stand alone: one failure cancels nothing.
-        self._loose = self._runtime.open_group(
-            collect_all(),
-            deadline=None,
-            grace=GRACE if self._times[1] is None else self._times[1],
-            kill_after=KILL_AFTER if self._times[2] is None else self._times[2],
-            links=self._links,
-            keep_outcomes=False,
-        )
-        self._finalizer = weakref.finalize(self, _abandon, self._runtime, repr(type(self).__name__))
-        self._finalizer.atexit = False  # the registry sees to it
+        runtime: Runtime | None = None
+        try:
+            with gate:
+                # For as long as it is open: lone calls have no scope that would do it.
+                self._held = bridge.hold()
+                self._runtime = runtime = open_runtime(drop_in=True, **options)
+                # Lone calls stand alone: one failure cancels nothing.
+                self._loose = self._runtime.open_group(
+                    collect_all(),
+                    deadline=None,
+                    grace=GRACE if self._times[1] is None else self._times[1],
+                    kill_after=KILL_AFTER if self._times[2] is None else self._times[2],
+                    links=self._links,
+                    keep_outcomes=False,
+                )
+                name = repr(type(self).__name__)
+                self._finalizer = weakref.finalize(self, _abandon, runtime, name, self._held)
+                self._finalizer.atexit = False  # the registry sees to it
+        except BaseException:
+            if runtime is not None:
+                registry.shut_down(runtime)
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            bridge.release()
 
     def _open_scope(self, *, keep_outcomes: bool = False) -> Scope:
-        return Scope(
+        return open_scope(
             self._runtime,
-            own=False,
             policy=self._policy,
             deadline=self._times[0],
             grace=self._times[1],
@@ -81,20 +100,35 @@ class SharedPool:
         runtime = self._runtime
         runtime.idle.wait(lambda: not runtime.busy() or runtime.crashed is not None)
 
-    def _shut_down(self, *, kill: bool) -> None:
-        """Stop or finish everything, then end the workers. Idempotent."""
+    @sheltered
+    def _shut_down(self, *, kill: bool, interrupted: bool = False) -> None:
+        """Stop or finish everything, then end the workers. Idempotent. `interrupted`: because of
+        a Ctrl-C that has been raised already; one that comes meanwhile is raised at the end."""
         runtime = self._runtime
         if runtime.foreign:
             return
-        self._finalizer.detach()
-        if kill:
-            runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
-        runtime.leave_body(self._loose)
-        self._wait_idle()
-        runtime.close(_END)
+        with gate:
+            bridged = bridge.enter(int(interrupted))
+            try:
+                self._finalizer.detach()
+                self._loose.in_main = bridged
+                if kill:
+                    runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
+                elif interrupted:
+                    runtime.stop(self._loose, ReasonKind.INTERRUPT, "Ctrl-C")
+                runtime.leave_body(self._loose)
+                self._wait_idle()
+                runtime.close(_END)
+            finally:
+                self._release()
+                again = bridged and bridge.leave()
+        if again and not interrupted:
+            raise KeyboardInterrupt
 
 
-def _abandon(runtime: Runtime, kind: str) -> None:
+def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
+    if held:
+        bridge.release()
     if runtime.foreign or runtime.closing:
         return
     warnings.warn(

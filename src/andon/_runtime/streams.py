@@ -12,8 +12,8 @@ short items cost little and a long one never holds up many.
 from __future__ import annotations
 
 import contextvars
-import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -211,7 +211,7 @@ class Stream(Iterator[Any]):
             count = max(1, min(count, self._buffersize - (self._submitted - self._taken)))
         self._reading = True
         try:
-            items = list(itertools.islice(self._source, count))
+            items, ended = self._read(count)
         except BaseException:
             # The body's own error (S46). A reading thread leaves it for the consumer, who must not
             # find the input merely exhausted before that.
@@ -221,9 +221,20 @@ class Stream(Iterator[Any]):
             self._reading = False
         if items:
             self._send(items)
-        if len(items) < count:  # only now: else the last items would not be waited for
+        if ended:  # only now: else the last items would not be waited for
             self._exhausted = True
             self._wakeup.notify()
+
+    def _read(self, count: int) -> tuple[list[Any], bool]:
+        """Up to `count` items, and whether the input is at its end. What comes slowly is sent on
+        as it comes, not when a span is full."""
+        items: list[Any] = []
+        enough = time.monotonic() + _SPAN_SECONDS
+        for item in self._source:
+            items.append(item)
+            if len(items) >= count or time.monotonic() > enough:
+                return items, False
+        return items, True
 
     def _send(self, items: list[Any]) -> None:
         submit = self._group.runtime.submit

@@ -7,12 +7,13 @@ Invariants:
     right after that look: whoever pulls the word and then reads the row knows (S12, S13).
  3. All references to an item's arguments, value and error are dropped before the frame that
     ends it is sent: a `__del__` that kills the worker kills it within its own task.
- 4. A worker that was interrupted, or whose stopped task has left processes behind, retires (S51,
-    S20). A copy of the worker that a task forked off never answers in its name.
+ 4. A worker that was interrupted, or whose stopped task has left processes or threads behind,
+    retires (S51, S20). A copy of the worker that a task forked off never answers in its name.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import time
 from collections.abc import Callable
@@ -225,6 +226,7 @@ class Loop:
 
     def _note_running(self, index: int) -> float:
         cells = self._cells
+        self._threads_before = _thread._count()
         started = time.monotonic_ns()
         cells[_row.STARTED_NS] = started
         cells[_row.PHASE] = _row.RUNNING
@@ -287,9 +289,16 @@ class Loop:
         drop_traces(held[1])
         held.clear()
         end |= _wire.LAST
-        if by == BY_TOKEN and children.living() - self._children_before:
+        if by == BY_TOKEN and self._left_behind():
             end |= _wire.RETIRING  # what the task has started goes with us (S20)
         self._answer(_wire.STOPPED, end, (index, started, now, by, text), body)
+
+    def _left_behind(self) -> bool:
+        """Does anything still run that the task has started? A thread would go on with the work
+        of a task that is over, and its checkpoints would speak for the next one."""
+        return _thread._count() > self._threads_before or bool(
+            children.living() - self._children_before
+        )
 
     def _failure(
         self,

@@ -30,6 +30,7 @@ from typing import Any
 
 import andon._worker
 from andon._engines.local import descriptors
+from andon._gate import uninterrupted
 from andon._worker import template as far
 
 # The runtime's: pause and resume its threads around the fork of this process.
@@ -367,7 +368,8 @@ def _at_exit() -> None:
     # ended by the last link's close.
     global _exiting
     _exiting = True
-    close_idle()
+    with uninterrupted:
+        close_idle()
 
 
 def _after_fork_in_child() -> None:
