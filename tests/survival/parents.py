@@ -54,7 +54,7 @@ def heard() -> str:
     return sys.stdin.readline().strip()
 
 
-# Ends of a parent with busy workers and work pending ------------------------------------------------
+# Ends of a parent with busy workers and work pending ---------------------------------------------
 
 
 def waits_to_be_killed(method: str, running: Stage) -> None:
@@ -134,7 +134,7 @@ def _start(method: str, running: Stage) -> andon.ProcessPoolExecutor:
     return executor
 
 
-# Forks (S38) ---------------------------------------------------------------------------------------
+# Forks (S38) -------------------------------------------------------------------------------------
 
 
 def forks(method: str, running: Stage, go: Stage, ending: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import andon
 from tests.support import Stage
 
-# What cannot be pickled, by kind; made where it is wanted, since it cannot travel. -----------------
+# What cannot be pickled, by kind; made where it is wanted, since it cannot travel. ---------------
 
 
 class Refuses:
@@ -69,7 +69,7 @@ def refuse_with(kind: str) -> Any:
     return Refuses({"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}[kind])
 
 
-# Exceptions that do not travel well ----------------------------------------------------------------
+# Exceptions that do not travel well --------------------------------------------------------------
 
 
 class WantsTwo(Exception):

@@ -18,7 +18,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support import Stage, _environment, _kill_session, alive, eventually, run_python, wait_gone
+from tests.support import (
+    Stage,
+    _environment,
+    _kill_session,
+    alive,
+    eventually,
+    run_python,
+    wait_gone,
+)
 from tests.survival import parents
 
 MakeStage = Callable[..., Stage]
@@ -147,7 +155,9 @@ def test_its_template_is_killed(start_method: str, stage: MakeStage) -> None:
         templates[0].kill()
         process.kill()
         wait_gone([pid for i, pid in enumerate(pids) if i % 3 < 2], within=WITHIN)
-        for pid in pids[2::3]:  # who has left the group of a worker that nobody watches: not covered
+        for pid in pids[
+            2::3
+        ]:  # who has left the group of a worker that nobody watches: not covered
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
 

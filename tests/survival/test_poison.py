@@ -205,9 +205,7 @@ def test_S24_in_a_group(start_method: str) -> None:
 # Tasks that spoil their worker -------------------------------------------------------------------
 
 
-def works_on(
-    pool: andon.Pool, stage: MakeStage, worker: int, *, rung: str = "interrupt"
-) -> None:
+def works_on(pool: andon.Pool, stage: MakeStage, worker: int, *, rung: str = "interrupt") -> None:
     """The one worker, the same as before, computes, sends large results, and can be stopped: by
     its token, and on the rung beyond it."""
     assert pool.apply(pid) == worker
@@ -251,9 +249,7 @@ def test_a_task_blocks_all_signals(lone: andon.Pool, stage: MakeStage) -> None:
     works_on(lone, stage, lone.apply(poison.block_all_signals), rung="kill")
 
 
-def test_a_task_changes_directory(
-    lone: andon.Pool, stage: MakeStage, tmp_path: Path
-) -> None:
+def test_a_task_changes_directory(lone: andon.Pool, stage: MakeStage, tmp_path: Path) -> None:
     here = os.getcwd()
     worker = lone.apply(poison.change_directory, (str(tmp_path),))
     works_on(lone, stage, worker)
@@ -263,13 +259,9 @@ def test_a_task_changes_directory(
     assert lone.apply(double, (1,)) == 2
 
 
-def test_a_task_stops_itself_and_its_timeout_ends_it(
-    pool: andon.Pool, stage: MakeStage
-) -> None:
+def test_a_task_stops_itself_and_its_timeout_ends_it(pool: andon.Pool, stage: MakeStage) -> None:
     running = stage()
-    with andon.TaskGroup(
-        pool=pool, policy=andon.collect_all(), grace=0.1, kill_after=0.2
-    ) as tg:
+    with andon.TaskGroup(pool=pool, policy=andon.collect_all(), grace=0.1, kill_after=0.2) as tg:
         stuck = tg.submit(poison.stop_itself, running, timeout=0.2)
         good = [tg.submit(double, i) for i in range(4)]
         worker = int(running.word())

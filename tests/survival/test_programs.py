@@ -143,7 +143,9 @@ def test_a_program_that_fails_at_its_top_level(
     env: dict[str, str], tmp_path: Path, how: str
 ) -> None:
     """A worker that would run it again would fail again, and again."""
-    text = TOP + 'andon.map(fail, range(100), workers=2, start_method=METHOD)\nprint("not reached")\n'
+    text = (
+        TOP + 'andon.map(fail, range(100), workers=2, start_method=METHOD)\nprint("not reached")\n'
+    )
     (tmp_path / "failing.py").write_text(text)
     arguments = ["failing.py"] if how == "script" else ["-m", "failing"]
     result = run_python(arguments, cwd=tmp_path, env=env)
@@ -255,12 +257,14 @@ def at_a_terminal(command: list[str], text: str, last: str, env: dict[str, Any])
         for line in text.splitlines():
             before = len(shown)
             os.write(ours, line.lstrip("\t").encode() + b"\r")
-            if line.startswith("print(\"" + last):
+            if line.startswith('print("' + last):
                 break
             # The echo, then the next prompt.
             read_until(
-                lambda: shown[before:].count(b">>> ") + shown[before:].count(b"... ") > 0
-                and b"\n" in shown[before:]
+                lambda before=before: (
+                    shown[before:].count(b">>> ") + shown[before:].count(b"... ") > 0
+                    and b"\n" in shown[before:]
+                )
             )
         read_until(lambda: b"RESULTS True" in shown or b"RESULTS False" in shown)
         os.write(ours, b"exit()\r")

@@ -61,9 +61,7 @@ def test_S46_the_input_raises(start_method: str, count: int) -> None:
         andon.map(double, raises_after(count), workers=2, start_method=start_method)
     got = []
     with pytest.raises(BadInput):
-        for result in andon.imap(
-            double, raises_after(count), workers=2, start_method=start_method
-        ):
+        for result in andon.imap(double, raises_after(count), workers=2, start_method=start_method):
             got.append(result)
     assert got == [2 * i for i in range(len(got))]
     with andon.Pool(2, start_method=start_method) as pool:
@@ -152,7 +150,7 @@ def test_S46_the_input_is_infinite(start_method: str) -> None:
 
     def items() -> Iterator[int]:
         nonlocal read
-        for read in itertools.count():
+        for read in itertools.count():  # noqa: UP028  # `read` is looked at from outside
             yield read
 
     workers, chunk = 2, 5

@@ -7,11 +7,13 @@ Nothing is pickled, so arguments are shared, not copied.
 
 from __future__ import annotations
 
-import threading
+import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from andon._cancelled import Cancelled
@@ -35,7 +37,8 @@ class InlineEngine:
         self._post: Callable[[list[Any]], None]
         self._config: Config
         self._queue: deque[Attempt] = deque()
-        self._woken = threading.Event()
+        # Not an Event: the handler of Ctrl-C wakes, perhaps in the middle of a wake (S32).
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._now: tuple[Attempt, int, float] | None = None  # attempt, item, since
         self._initialised = False
         self._token: Token  # of the attempt that runs: a stop of its group, or of it alone
@@ -49,13 +52,13 @@ class InlineEngine:
             can_interrupt=False,
             token_latency=0.0,
             pack=lambda call: call,
-            wake=self._woken.set,
+            wake=partial(self._woken.put, None),
         )
 
     def submit(self, attempt: Attempt) -> None:
         """Queue it; the next pump runs it."""
         self._queue.append(attempt)
-        self._woken.set()
+        self._woken.put(None)
 
     def stop(
         self,
@@ -84,12 +87,15 @@ class InlineEngine:
 
     def pump(self, timeout: float | None) -> None:
         """Run one attempt, or wait for one."""
-        self._woken.wait(timeout)
+        with suppress(queue.Empty):
+            self._woken.get(timeout=timeout)
         with self._config.lock:
-            self._woken.clear()
+            with suppress(queue.Empty):
+                while True:
+                    self._woken.get_nowait()
             attempt = self._queue.popleft() if self._queue else None
             if self._queue or attempt is not None:
-                self._woken.set()
+                self._woken.put(None)
         if attempt is not None:
             if self._initialise():
                 self._run(attempt)

@@ -24,7 +24,8 @@ class Poller:
             self._epoll = descriptors.keep(select.epoll())
             self._wake_fd = descriptors.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
         self._handlers: dict[int, Handler] = {}
-        self._wake_lock = threading.Lock()
+        # Reentrant: the handler of Ctrl-C wakes, and may come in the middle of a wake.
+        self._wake_lock = threading.RLock()
         self._open = True
         self.add(self._wake_fd, self._woken)
 
