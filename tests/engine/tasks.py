@@ -176,6 +176,14 @@ def was_initialised() -> list[Any]:
     return list(initialised)
 
 
+def try_lock() -> bool:
+    lock = initialised[0][1][0]
+    if not lock.acquire(block=False):
+        return False
+    lock.release()
+    return True
+
+
 def initialise_and_tell(told: Stage) -> None:
     told.reach(os.getpid())
 

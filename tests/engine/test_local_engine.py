@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
-from andon._engines.local import descriptors
+from andon._engines.local import crew, descriptors
 from andon._engines.payloads import Rang
 from andon._engines.port import Call, Config
 from andon.errors import InitializerError, PoolBrokenError, SerializationError
@@ -319,6 +319,32 @@ def test_under_fork_the_initializer_need_not_be_picklable() -> None:
         assert d.value(lambda: len(tasks.initialised)) == 1
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_locks_of_multiprocessing_travel_as_initargs(method: str) -> None:
+    # In a process of its own: a lock leaves a resource tracker behind.
+    code = (
+        "import multiprocessing\n"
+        "from andon.errors import SerializationError\n"
+        "from tests.engine import tasks\n"
+        "from tests.engine.driver import Driver, driver\n"
+        f"context = multiprocessing.get_context({method!r})\n"
+        "lock = context.Lock()\n"
+        f"with driver({method!r}, initializer=tasks.initialise, initargs=(lock,)) as d:\n"
+        "    with lock: print(d.value(tasks.try_lock))\n"
+        "    print(d.value(tasks.try_lock))\n"
+        "try:\n"
+        "    queue = context.SimpleQueue()\n"
+        f"    Driver({method!r}, initializer=tasks.initialise, initargs=(queue,))\n"
+        "except SerializationError as error:\n"
+        "    print(error)\n"
+        "print(multiprocessing.context.get_spawning_popen())\n"
+    )
+    done = run_python(["-c", code])
+    held, free, message, context = done.stdout.splitlines()
+    assert (held, free, context) == ("False", "True", "None"), done.stderr
+    assert "manager's queue" in message
+
+
 def test_max_tasks_per_worker(start_method: str) -> None:
     with driver(start_method, max_tasks_per_worker=2) as d:
         pids = [d.value(tasks.my_pid) for _ in range(6)]
@@ -354,6 +380,19 @@ def test_a_lost_template_ends_a_pool_under_fork(stage: MakeStage) -> None:
         assert isinstance(broke.payload, PoolBrokenError)
         d.finish(ident)
         wait_gone([pid], 2.0)
+
+
+def test_S21_a_template_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "BIRTH_WITHIN", 0.2)
+    with driver("forkserver") as d:
+        link = d.engine._crew._link
+        assert link is not None
+        os.kill(link.template.pid, signal.SIGSTOP)
+        ident = d.submit(tasks.add, 1)
+        d.until(lambda: d.engine._crew._link is not link)
+        monkeypatch.undo()
+        (event,) = d.finish(ident)
+        assert isinstance(event, Succeeded)
 
 
 @pytest.mark.parametrize("kind", ["descriptors", "rows"])

@@ -126,6 +126,12 @@ def with_stubborn_tasks() -> None:
             tg.submit(stubborn, i)
 
 
+def with_stubborn_calls() -> None:
+    with andon.ProcessPoolExecutor(2, start_method=METHOD, grace=20, kill_after=20) as executor:
+        futures = [executor.submit(stubborn, i) for i in range(5)]
+        futures[0].result()
+
+
 def main(scenario: str) -> None:
     try:
         globals()[scenario]()

@@ -207,7 +207,8 @@ def test_at_the_prompt(env: dict[str, str], basic: bool) -> None:
     env = {**env, "TERM": "xterm", "PYTHON_COLORS": "0"}
     if basic:
         env["PYTHON_BASIC_REPL"] = "1"
-    out = at_a_terminal([sys.executable, "-q"], TOP + BODY, "RESULTS ", env)
+    entries = (TOP + BODY).splitlines() if basic else pasted(TOP + BODY)
+    out = at_a_terminal([sys.executable, "-q"], entries, env)
     check(out, out, env, told=False)
     assert "Traceback" not in out
 
@@ -224,8 +225,25 @@ def test_ipython(env: dict[str, str], tmp_path: Path) -> None:
     check(result.stdout, result.stderr, env)
 
 
-def at_a_terminal(command: list[str], text: str, last: str, env: dict[str, Any]) -> str:
-    """Type `text`, line by line, each once the prompt is there; what the terminal shows."""
+def pasted(text: str) -> list[str]:
+    """Statement by statement, as pasted: typed lines would be indented by the prompt as well."""
+    statements: list[list[str]] = []
+    for line in text.splitlines():
+        if not line:
+            continue
+        if line.startswith((" ", "except")):
+            statements[-1].append(line)
+        else:
+            statements.append([line])
+    entries = []
+    for lines in statements:
+        end = "\r" if len(lines) > 1 else ""  # a blank line ends a block
+        entries.append("\x1b[200~" + "\n".join(lines) + "\x1b[201~" + end)
+    return entries
+
+
+def at_a_terminal(command: list[str], entries: list[str], env: dict[str, Any]) -> str:
+    """Enter one after the other, each once the prompt is there; what the terminal shows."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command,
@@ -254,10 +272,10 @@ def at_a_terminal(command: list[str], text: str, last: str, env: dict[str, Any])
 
     try:
         read_until(lambda: b">>> " in shown)
-        for line in text.splitlines():
+        for entry in entries:
             before = len(shown)
-            os.write(ours, line.lstrip("\t").encode() + b"\r")
-            if line.startswith('print("' + last):
+            os.write(ours, entry.encode() + b"\r")
+            if entry is entries[-1]:
                 break
             # The echo, then the next prompt.
             read_until(

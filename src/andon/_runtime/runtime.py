@@ -80,7 +80,9 @@ class Runtime:
         self._delivery = threading.Lock()
         self._ended = threading.Event()  # `close` is through
         self._sleeps_until = -math.inf  # of the driver: -inf while it is awake
-        self._interrupts = 0
+        # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
+        # write could lose the second one, which kills.
+        self._interrupts: deque[int] = deque()
         with registry.opening(), self._lock:
             self._caps: Capabilities = engine.open(self._post, config)
             self._machine.handle(ev.SlotsChanged(self._caps.slots), time.monotonic())
@@ -307,11 +309,13 @@ class Runtime:
 
     def interrupt(self, count: int) -> None:
         """Ctrl-C, for the `count`th time; the signal handler calls it, so it only leaves a note."""
-        self._interrupts = count
+        self._interrupts.append(count)
         self.wake()
 
     def _take_interrupts(self) -> None:
-        count, self._interrupts = self._interrupts, 0
+        count = 0
+        while self._interrupts:
+            count = max(count, self._interrupts.popleft())
         hard = _HARDEST if count > 1 else None
         for group in list(self._groups.values()):
             if group.in_main:

@@ -35,6 +35,7 @@ from andon.errors import InitializerError, PoolBrokenError, RemoteTraceback
 REPLACE_AFTER = 0.015
 SPARE_FOR = 5.0  # seconds that a spare is kept which nobody needs after all
 EXIT_WITHIN = 2.0  # for the template to tell of a death that we see
+BIRTH_WITHIN = 30.0  # for the template to start a worker, on a very busy machine
 HANG_UP_WITHIN = 1.0  # for a worker to die that has closed its answers
 
 
@@ -216,6 +217,8 @@ class Crew:
             mine, worker.only_theirs, worker.link = worker.only_theirs, [], link
             link.launch(worker.serial, worker.theirs + fds, mine)
             self._poller.also_writable(link.fileno(), link.backlog)
+            at = time.monotonic() + BIRTH_WITHIN
+            worker.bound = self._timers.at(at, partial(self._overdue, worker))
         except (OSError, RuntimeError) as exc:
             if worker is not None:
                 self._discard(worker)
@@ -339,6 +342,9 @@ class Crew:
             descriptors.close(pidfd)
             return
         worker.pid = pid
+        if worker.bound is not None:
+            worker.bound.cancel()
+            worker.bound = None
         if pidfd is None:
             try:
                 with descriptors.guard:
@@ -350,6 +356,11 @@ class Crew:
         self._poller.add(pidfd, partial(self._see_death, worker))
         if self.closing:
             self.kill(worker)
+
+    def _overdue(self, worker: WorkerProcess) -> None:
+        """The template hangs, or was stopped: its end is told as any other's (S21)."""
+        if worker.serial in self.workers and worker.pid is None and worker.link is not None:
+            worker.link.template.kill()
 
     def ready(self, worker: WorkerProcess) -> None:
         """It has booted."""

@@ -441,7 +441,7 @@ class LocalEngine:
             return None
         pair = config.initializer, config.initargs
         if config.start_method != "fork":
-            return self._packer.dumps("the initializer and its arguments", pair)
+            return self._packer.initializer(*pair)
         # Forked workers inherit it, as `multiprocessing`'s do: it need not be picklable, and
         # locks and queues of the default context may be among the arguments.
         key = next(_inherit_keys)

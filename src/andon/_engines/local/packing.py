@@ -12,9 +12,11 @@ from __future__ import annotations
 import itertools
 import pickle
 import struct
+import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -87,12 +89,24 @@ class Packer:
                 raise self._error(error, "the arguments", [(f"item {i}", item)]) from error
         return Packed.span(function, items, False, call.star)
 
-    def dumps(self, what: str, obj: Any) -> bytes:
-        """Any other object, under its name."""
-        try:
-            return dumps(obj, self._main)
-        except Exception as error:
-            raise self._error(error, what, [(what, obj)]) from error
+    def initializer(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> bytes:
+        """What every worker runs first. As with `multiprocessing`, its locks may be among the
+        arguments here, and only here."""
+        with _spawning():
+            try:
+                data = dumps((initializer, initargs), self._main)
+                if b"multiprocessing.connection" in data:
+                    raise TypeError(
+                        "pipes and queues of `multiprocessing` are descriptors, which cannot be "
+                        "handed to workers that are replaced when they die; use "
+                        "start_method='fork', or a manager's queue"
+                    )
+                return data
+            except Exception as error:
+                parts = [("initializer", initializer)]
+                parts += [(f"initargs[{i}]", arg) for i, arg in enumerate(initargs)]
+                what = "the initializer and its arguments"
+                raise self._error(error, what, parts) from error
 
     def _arguments(self, call: Call) -> bytes:
         try:
@@ -129,6 +143,21 @@ class Packer:
     ) -> SerializationError:
         message, named, original = explain(error, what, parts, self._main)
         return SerializationError(message, what=named, where="parent", original=original)
+
+
+@contextmanager
+def _spawning() -> Iterator[None]:
+    """`multiprocessing`'s locks may be pickled only while a process is started; so they ask."""
+    context: Any = sys.modules.get("multiprocessing.context")
+    if context is None:  # then there are no such locks
+        yield
+        return
+    before = context.get_spawning_popen()
+    context.set_spawning_popen(_spawning)  # of this thread; anything but None will do
+    try:
+        yield
+    finally:
+        context.set_spawning_popen(before)
 
 
 def frame(attempt: Attempt) -> list[bytes]:

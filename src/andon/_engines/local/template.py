@@ -70,9 +70,14 @@ class Template:
         deadline = time.monotonic() + within
         if self._wait(deadline):
             return True
-        with suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
+        self.kill()
         return self._wait(time.monotonic() + 0.5)
+
+    def kill(self) -> None:
+        """It hangs."""
+        if self.alive():
+            with suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def _wait(self, deadline: float) -> bool:
         if not self.alive():
