@@ -122,6 +122,21 @@ def test_stop(
     row: Row, start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANDON_TEST_START_METHOD", start_method)
+    stop_siblings(row, start_method, stage)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("row", [row for row in ROWS if row.rung != "kill"], ids=lambda r: r.name)
+def test_stop_on_busy_cores(
+    row: Row, stage: MakeStage, monkeypatch: pytest.MonkeyPatch, busy_cores: int
+) -> None:
+    """Whoever has to wait for a core stops later, but on the same rung."""
+    monkeypatch.setenv("ANDON_TEST_START_METHOD", "fork")
+    for _ in range(2):
+        stop_siblings(row, "fork", stage)
+
+
+def stop_siblings(row: Row, start_method: str, stage: MakeStage) -> None:
     here, cleaned, go, started = stage("here"), stage("cleaned"), stage("go"), stage("started")
     words: list[dict[str, Any]] = []
     began = time.monotonic()
