@@ -6,14 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from types import TracebackType
 from typing import Any, TypeVar
 
 from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, same
 from andon._runtime.shared import SharedPool
-from andon.errors import PoolClosedError
 from andon.mapping import streamed
 from andon.outcome import ReasonKind, TraceEvent
 from andon.policy import Policy
@@ -35,6 +33,9 @@ class ProcessPoolExecutor(SharedPool, Executor):
     A submitted call stands alone: its failure cancels nothing, and a worker that dies fails its
     task alone. `map` stops its own items at the first failure.
     """
+
+    _refusal = "cannot schedule new futures after shutdown"
+    _exit_kills = False
 
     def __init__(
         self,
@@ -58,7 +59,6 @@ class ProcessPoolExecutor(SharedPool, Executor):
         strict: bool = False,
         trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
-        self._shut = False
         super().__init__(
             deadline=deadline,
             timeout=timeout,
@@ -120,21 +120,10 @@ class ProcessPoolExecutor(SharedPool, Executor):
         )
 
     @sheltered
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """As `shutdown()`; after a Ctrl-C, what runs is stopped and what waits never starts."""
-        self._shut = True
-        self._shut_down(kill=False, interrupted=isinstance(error, KeyboardInterrupt))
-
-    @sheltered
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work. `wait`: block until accepted work is over and the workers are gone;
         otherwise they end by themselves. `cancel_futures`: what has not begun never will."""
-        self._shut = True
+        self._closing = True
         if self._runtime.foreign:
             return
         if cancel_futures:
@@ -145,7 +134,3 @@ class ProcessPoolExecutor(SharedPool, Executor):
             threading.Thread(
                 target=self._shut_down, kwargs={"kill": False}, name="andon-shutdown", daemon=True
             ).start()
-
-    def _check_running(self) -> None:
-        if self._shut:
-            raise PoolClosedError("cannot schedule new futures after shutdown")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
 from andon._runtime.collector import Collector
@@ -11,7 +10,6 @@ from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
-from andon.errors import PoolClosedError
 from andon.mapping import streamed
 from andon.outcome import TraceEvent
 from andon.policy import Policy
@@ -37,6 +35,9 @@ class Pool(SharedPool):
     `maxtasksperchild`, `context`.
     """
 
+    _refusal = "Pool not running"
+    _exit_kills = True
+
     def __init__(
         self,
         processes: int | None = None,
@@ -60,7 +61,6 @@ class Pool(SharedPool):
         strict: bool = False,
         trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
-        self._closing = False
         super().__init__(
             deadline=deadline,
             timeout=timeout,
@@ -180,16 +180,6 @@ class Pool(SharedPool):
         self._check_running()
         return self
 
-    @sheltered
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._closing = True
-        self._shut_down(kill=True, interrupted=isinstance(error, KeyboardInterrupt))
-
     def __reduce__(self) -> NoReturn:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
@@ -198,10 +188,6 @@ class Pool(SharedPool):
         return f"<andon.Pool state={state} workers={self._runtime.config.workers}>"
 
     # Inside --------------------------------------------------------------------------------------
-
-    def _check_running(self) -> None:
-        if self._closing:
-            raise PoolClosedError("Pool not running")
 
     def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
         self._check_running()
@@ -250,7 +236,7 @@ class Pool(SharedPool):
             size = max(1, -(-len(items) // (4 * self._runtime.config.workers)))
         result: AsyncResult[list[T]] = AsyncResult()
         result._source = Collector(
-            self._open_group(make_policy(self._policy)),
+            self._open_group(make_policy(self._policy), self._times[0]),
             fn,
             items,
             star=star,

@@ -1,4 +1,7 @@
-"""`TaskGroup` over real workers: what users see (S5, S14, S23, S30–S35, S37, S43, S45, S50)."""
+"""`TaskGroup` over real workers: what users see.
+
+The rules: S5, S7, S12 to S15, S19, S23, S29 to S31, S34, S35, S37, S40, S43, S45 to S50.
+"""
 
 from __future__ import annotations
 

@@ -16,15 +16,14 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+from andon._board import KIND_CANCEL
 from andon._cancelled import Cancelled
 from andon._core import events as ev
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._engines.port import Attempt, Call, Capabilities, Config, Row
 from andon.errors import InitializerError
-from andon.outcome import ReasonKind, StoppedBy
+from andon.outcome import StoppedBy
 from andon.token import Token
-
-_CANCEL = tuple(ReasonKind).index(ReasonKind.CANCEL) + 1  # its code in a stop word
 
 running: ContextVar[Token | None] = ContextVar("andon_inline", default=None)
 """The token of the task that runs in this thread, where one does."""
@@ -75,7 +74,7 @@ class InlineEngine:
         if self._now is not None and not soon:
             runs, _, _ = self._now
             if runs.group.id == group or runs.id == attempt:
-                self._token._pull(_CANCEL)
+                self._token._pull(KIND_CANCEL)
         return gone
 
     def look(self) -> list[Row]:

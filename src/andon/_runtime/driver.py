@@ -22,13 +22,17 @@ class Driver:
     def __init__(self, runtime: Runtime, name: str) -> None:
         self._runtime = runtime
         self._name = name
-        self._leave = False
+        self._leave: list[bool] = []  # of the running thread: has an item once it should end
         self._thread: threading.Thread | None = None
+        self._late: threading.Thread | None = None  # was told to end, and has not yet
 
     def start(self) -> None:
-        """Start the thread."""
-        self._leave = False
-        self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
+        """Start the thread. One that was late to end is waited for, by the new one: only one
+        thread pumps at a time."""
+        self._leave = []
+        self._thread = threading.Thread(
+            target=self._loop, args=(self._leave, self._late), name=self._name, daemon=True
+        )
         self._thread.start()
 
     def is_current(self) -> bool:
@@ -41,10 +45,11 @@ class Driver:
         thread = self._thread
         if thread is None:
             return
-        self._leave = True
+        self._leave.append(True)
         self._runtime.wake()
         if thread is not threading.current_thread():
             thread.join(within)
+        self._late = thread if thread.is_alive() else None
         self._thread = None
 
     def pause(self) -> bool:
@@ -54,10 +59,12 @@ class Driver:
         self.stop(_PAUSE_WITHIN)
         return True
 
-    def _loop(self) -> None:
+    def _loop(self, leave: list[bool], before: threading.Thread | None) -> None:
         runtime = self._runtime
         try:
-            while not self._leave and runtime.crashed is None:
+            if before is not None:
+                before.join()
+            while not leave and runtime.crashed is None:
                 runtime.turn()
         except BaseException as error:  # whatever it is, nobody may be left waiting for us
             runtime.crash(error)

@@ -53,6 +53,12 @@ def seconds(name: str, value: Any, *, none: bool = True, zero: bool = True) -> f
     return float(value)
 
 
+def seconds_or(name: str, value: Any, default: float) -> float:
+    """`value` as seconds, or the default where it was left out."""
+    checked = seconds(name, value)
+    return default if checked is None else checked
+
+
 def check_callable(fn: Any, what: str = "the task") -> None:
     """Refuse what cannot be a task, where it is submitted."""
     if not callable(fn):

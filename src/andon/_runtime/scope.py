@@ -19,7 +19,7 @@ from andon._gate import gate
 from andon._runtime.endings import note_failures, raise_first, raise_group
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge, sheltered
-from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds
+from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds, seconds_or
 from andon._runtime.runtime import Runtime
 from andon._worker.state import current
 from andon.errors import TaskCancelledError
@@ -108,9 +108,9 @@ class Scope:
         *,
         own: bool,
         policy: Any = None,
-        deadline: float | None = None,
-        grace: float | None = None,
-        kill_after: float | None = None,
+        deadline: float | None,
+        grace: float,
+        kill_after: float,
         token: Token | None = None,
         links: tuple[Token, ...] = (),
         keep_outcomes: bool = True,
@@ -124,8 +124,6 @@ class Scope:
         self._bridged = bridge.enter()
         _count(1)
         parent = _body_token() or task_token()
-        grace = GRACE if grace is None else grace
-        kill_after = KILL_AFTER if kill_after is None else kill_after
         try:
             self.group = runtime.open_group(
                 make_policy(policy),
@@ -232,16 +230,20 @@ class Scope:
         return interrupted
 
 
+Times = tuple[float | None, float, float, float | None]
+"""Deadline, grace, kill_after and timeout, in seconds."""
+
+
 def check_common(
     deadline: Any, grace: Any, kill_after: Any, timeout: Any, policy: Any, token: Any
-) -> tuple[float | None, float | None, float | None, float | None]:
+) -> Times:
     """What every surface takes, checked before anything is opened; gives the four times."""
     make_policy(policy)
     if token is not None and not isinstance(token, Token):
         raise TypeError(f"token must be an andon.Event, not {token!r}")
     return (
         seconds("deadline", deadline),
-        seconds("grace", grace),
-        seconds("kill_after", kill_after),
+        seconds_or("grace", grace, GRACE),
+        seconds_or("kill_after", kill_after, KILL_AFTER),
         seconds("timeout", timeout, zero=False),
     )

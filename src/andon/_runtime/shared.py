@@ -6,15 +6,17 @@ import threading
 import time
 import warnings
 import weakref
+from types import TracebackType
 from typing import Any
 
 from andon._gate import gate
 from andon._runtime import registry
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge, sheltered
-from andon._runtime.options import GRACE, KILL_AFTER, open_runtime
+from andon._runtime.options import open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
+from andon.errors import PoolClosedError
 from andon.outcome import ReasonKind
 from andon.policy import collect_all
 from andon.token import Token
@@ -26,6 +28,9 @@ class SharedPool:
     """A runtime that outlives its groups. Dropped unclosed: a warning, then a kill (S38)."""
 
     _held = False  # the bridge, for Ctrl-C
+    _closing = False  # it takes no more work
+    _refusal: str  # what it then says
+    _exit_kills: bool  # what leaving the `with` does to accepted work
 
     def __init__(
         self,
@@ -48,14 +53,7 @@ class SharedPool:
                 self._held = bridge.hold()
                 self._runtime = runtime = open_runtime(drop_in=True, **options)
                 # Lone calls stand alone: one failure cancels nothing.
-                self._loose = self._runtime.open_group(
-                    collect_all(),
-                    deadline=None,
-                    grace=GRACE if self._times[1] is None else self._times[1],
-                    kill_after=KILL_AFTER if self._times[2] is None else self._times[2],
-                    links=self._links,
-                    keep_outcomes=False,
-                )
+                self._loose = self._open_group(collect_all(), deadline=None)
                 name = repr(type(self).__name__)
                 self._finalizer = weakref.finalize(self, _abandon, runtime, name, self._held)
                 self._finalizer.atexit = False  # the registry sees to it
@@ -64,6 +62,21 @@ class SharedPool:
                 registry.shut_down(runtime)
             self._release()
             raise
+
+    def _check_running(self) -> None:
+        if self._closing:
+            raise PoolClosedError(self._refusal)
+
+    @sheltered
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close; after a Ctrl-C, what runs is stopped and what waits never starts."""
+        self._closing = True
+        self._shut_down(kill=self._exit_kills, interrupted=isinstance(error, KeyboardInterrupt))
 
     def _release(self) -> None:
         if self._held:
@@ -83,14 +96,14 @@ class SharedPool:
             lexical=False,
         )
 
-    def _open_group(self, policy: Any) -> Group:
+    def _open_group(self, policy: Any, deadline: float | None) -> Group:
         """A group without a body in this thread, for calls that return before they are over."""
-        deadline, grace, kill_after, _ = self._times
+        _, grace, kill_after, _ = self._times
         return self._runtime.open_group(
             policy,
             deadline=None if deadline is None else time.monotonic() + deadline,
-            grace=GRACE if grace is None else grace,
-            kill_after=KILL_AFTER if kill_after is None else kill_after,
+            grace=grace,
+            kill_after=kill_after,
             links=self._links,
             keep_outcomes=False,
         )

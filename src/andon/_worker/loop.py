@@ -341,10 +341,10 @@ class Loop:
         return bool(end & _wire.LAST)
 
     def _pull(self, error: BaseException) -> None:
-        """Pull the cord: the siblings see it even while the parent is busy (S11)."""
-        self._board.pull(
-            current.slot, current.clear, _board.KIND_FAILURE, self._row_number, describe(error)
-        )
+        """Pull the cord, unless it is: the siblings see it even while the parent is busy (S11)."""
+        slot, clear = current.slot, current.clear
+        if self._board.words[slot] == clear:
+            self._board.pull(slot, clear, _board.KIND_FAILURE, self._row_number, describe(error))
 
     def _dumps_error(self, error: BaseException) -> bytes:
         """The exception, or nothing where it cannot travel: its text does in any case."""
