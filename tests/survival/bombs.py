@@ -220,7 +220,7 @@ def tell_when_sent(sent: Stage) -> int:
     mine = current.attempt
 
     def watch() -> None:
-        while cells[row.ATTEMPT] == mine:
+        while cells[row.ATTEMPT] == mine and cells[row.PHASE] != row.IDLE:
             pass
         sent.reach(os.getpid())
 

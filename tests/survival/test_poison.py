@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,33 @@ def test_a_task_writes_into_its_workers_pipe(pool: andon.Pool, stage: MakeStage)
     error = error_of(pool, _write_everywhere)
     assert error is None or isinstance(error, andon.WorkerDiedError)
     assert pool.map(double, range(4)) == [0, 2, 4, 6]
+
+
+def test_what_ran_behind_garbled_answers_is_not_run_again(
+    pool: andon.Pool, stage: MakeStage, tmp_path: Path
+) -> None:
+    """One that answered unreadably has started (S13), and so has what followed it in its chunk."""
+    record = tmp_path / "ran"
+    with andon.TaskGroup(pool=pool, policy=andon.collect_all()) as tg:
+        work = partial(_garble_at_two, os.fspath(record))
+        list(tg.imap(work, range(6), chunksize=6, return_outcomes=True))
+    ran = [int(line) for line in record.read_text().split()]
+    assert len(ran) == len(set(ran))
+    assert [o.index for o in tg.outcomes] == list(range(6))
+    assert [o.value for o in tg.outcomes if o.ok] == [o.index for o in tg.outcomes if o.ok]
+    for outcome in tg.outcomes:
+        assert outcome.ok or isinstance(outcome.error, andon.WorkerDiedError), outcome
+        assert outcome.started or outcome.index not in ran
+    assert not all(outcome.ok for outcome in tg.outcomes[2:])
+    assert pool.map(double, range(4)) == [0, 2, 4, 6]
+
+
+def _garble_at_two(record: str, x: int) -> int:
+    with open(record, "a") as file:
+        file.write(f"{x}\n")
+    if x == 2:
+        _write_everywhere()
+    return x
 
 
 def _write_everywhere() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -284,7 +285,8 @@ def at_a_terminal(command: list[str], entries: list[str], env: dict[str, Any]) -
                     and b"\n" in shown[before:]
                 )
             )
-        read_until(lambda: b"RESULTS True" in shown or b"RESULTS False" in shown)
+        # The whole line: what is typed before its end would be echoed into it.
+        read_until(lambda: re.search(rb"RESULTS (True|False)[^\n]*\n", shown))
         os.write(ours, b"exit()\r")
         read_until(lambda: process.poll() is not None)
         process.wait(20)

@@ -56,7 +56,7 @@ class RowView:
 
     @property
     def attempt(self) -> int:
-        """The attempt at which the worker is; 0: none."""
+        """The attempt that it began last, and may have ended; 0: none yet."""
         return int(self.cells[ATTEMPT])
 
     @property

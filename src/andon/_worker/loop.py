@@ -374,7 +374,8 @@ class Loop:
         if flags & _wire.RETIRING:
             self._leave()
         if flags & _wire.LAST:
-            cells[_row.ATTEMPT] = 0
+            # The row goes on to say which attempt began here: should the answer prove unreadable,
+            # nobody may take the task for one that never started (S13).
             cells[_row.PHASE] = _row.IDLE
 
     # The end -------------------------------------------------------------------------------------

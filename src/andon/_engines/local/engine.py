@@ -342,7 +342,7 @@ class LocalEngine:
             ordered = (worker.killed or asked) and postmortem.by_our_kill(
                 worker.exitcode, asked=asked
             )
-            self._out.append(postmortem.died(worker, time.monotonic(), ordered, hint))
+            self._out += postmortem.died(worker, time.monotonic(), ordered, hint)
 
     def _broke(self, message: str, error: PoolBrokenError) -> None:
         self._broken = True

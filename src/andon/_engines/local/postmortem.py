@@ -7,9 +7,10 @@ import signal
 from typing import TYPE_CHECKING
 
 from andon import _board, _worker
-from andon._core.events import AttemptEnded, Died, Event
-from andon._engines.payloads import Death
+from andon._core.events import AttemptEnded, Died, Event, Failed
+from andon._engines.payloads import Death, Raised
 from andon._worker.signals import STACK_SIGNAL
+from andon.errors import WorkerDiedError
 
 if TYPE_CHECKING:
     from andon._engines.local.worker_process import WorkerProcess
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _CALLER = f'"{os.path.join(os.path.dirname(_worker.__file__ or ""), "call.py")}"'
 
 _DOING = {
-    _board.IDLE: "while idle",
+    _board.IDLE: "after the task, whose answer cannot be read",
     _board.UNPICKLING: "while unpickling the arguments of the task",
     _board.RUNNING: "while running the task",
     _board.PICKLING: "while pickling the result of the task",
@@ -28,15 +29,22 @@ _DOING = {
 }
 
 
-def died(worker: WorkerProcess, now: float, ordered: bool, hint: str) -> Event:
+def died(worker: WorkerProcess, now: float, ordered: bool, hint: str) -> list[Event]:
     """The end of the attempt that this dead worker had."""
     attempt, row = worker.attempt, worker.row
     assert attempt is not None
     at = worker.next_index
     if at >= attempt.hi:
-        return AttemptEnded(attempt.id)  # all its answers had come
+        return [AttemptEnded(attempt.id)]  # all its answers had come
+    # Where the worker is further than its answers, a task has garbled these: what ran is not run
+    # again (S13).
+    events = [
+        _lost(worker, index, now)
+        for index in (range(at, min(row.index, attempt.hi - 1)) if worker.begun else ())
+    ]
+    at += len(events)
     # The row speaks of the attempt, and of the item that is due, only once that has begun: before
-    # it, nothing of it has run, and it is safe to run elsewhere (S13).
+    # it, nothing of it has run, and it is safe to run elsewhere.
     begun = worker.begun and row.index == at
     started_at = row.started_at if begun else None
     phase = row.phase if begun else _board.IDLE
@@ -50,7 +58,20 @@ def died(worker: WorkerProcess, now: float, ordered: bool, hint: str) -> Event:
         ended_at=now,
         stack=stack_text(bytes(worker.stack)),
     )
-    return Died(attempt.id, ordered, at if begun else None, started_at is not None, payload)
+    item = at if begun else None
+    return [*events, Died(attempt.id, ordered, item, started_at is not None, payload)]
+
+
+def _lost(worker: WorkerProcess, index: int, now: float) -> Failed:
+    assert worker.attempt is not None
+    error = WorkerDiedError(
+        f"the task's answer cannot be read: a task has written into the pipe of worker "
+        f"{worker.pid}, which was killed for that",
+        pid=worker.pid,
+        exitcode=worker.exitcode,
+        phase="sending",
+    )
+    return Failed(worker.attempt.id, index, Raised(error, None, now))
 
 
 def tell(worker: WorkerProcess, phase: int | None, hint: str) -> str:
