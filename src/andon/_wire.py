@@ -25,9 +25,9 @@ RETIRE = 7  #   leave when you read this
 # Answers: worker to parent.
 READY = 20  #   meta=(pid,)                                 booted; wants INIT or work
 INITED = 21  #  the initializer returned (always sent after INIT succeeded)
-INITFAIL = 22  # meta=(type, message, traceback)            the initializer raised; worker leaves
+INITFAIL = 22  # meta=(type, message, story)                the initializer raised; worker leaves
 VALUE = 23  #   meta=(index, started_at, ended_at)          body=pickle of the value
-FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, traceback)
+FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, story)
 #                                                           body=pickle of the exception, or empty
 STOPPED = 25  # meta=(index, started_at|None, ended_at, by, cleanup_traceback|None)
 #                                                           body=pickle of that error, or empty

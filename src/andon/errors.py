@@ -26,6 +26,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as _CancelledError
 from typing import Any
@@ -63,11 +64,24 @@ class AndonError(Exception):
 
 
 class RemoteTraceback(Exception):
-    """The traceback of an error in a worker, as text; the `__cause__` of that error."""
+    """The traceback of an error in a worker, as text; the `__cause__` of that error.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+    `text` may be given as a function that makes it: called once, when first asked for.
+    """
+
+    def __init__(self, text: str | Callable[[], str]) -> None:
+        super().__init__()
+        self._text = text
+
+    @property
+    def text(self) -> str:
+        """As the worker would have printed it."""
+        if not isinstance(self._text, str):
+            self._text = self._text()
+        return self._text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteTraceback, (self.text,)
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'

@@ -20,6 +20,7 @@ import andon
 from andon import _wire
 from andon._board import KIND_CANCEL, KIND_FAILURE, RUNNING
 from andon._pickling import dumps
+from andon._traceback import show
 from andon._worker import children, signals
 from andon.errors import SerializationError
 from tests.support import PATIENCE
@@ -91,11 +92,12 @@ def test_large_bodies_both_ways() -> None:
 def test_an_error_comes_back_with_the_users_traceback() -> None:
     with worker() as w:
         answer = w.call(fail, "broken", index=3)
-        index, started, ended, stage, name, message, text = answer.meta
+        index, started, ended, stage, name, message, story = answer.meta
         assert (answer.kind, index, stage, name, message) == (
             FAILURE, 3, _wire.STAGE_CALL, "ValueError", "broken",
         )  # fmt: skip
         assert started <= ended
+        text = show(story)
         assert text.startswith("Traceback") and text.endswith("ValueError: broken\n")
         assert "in fail" in text and "andon/_worker" not in text
         assert isinstance(answer.value, ValueError)
@@ -161,7 +163,7 @@ def test_an_exception_that_cannot_travel_is_told_as_text() -> None:
     with worker() as w:
         answer = w.call(raise_unsayable)
         assert (answer.kind, answer.meta[3], answer.body) == (FAILURE, _wire.STAGE_EXCEPTION, b"")
-        assert answer.meta[4].endswith("Unsayable") and "Traceback" in answer.meta[6]
+        assert answer.meta[4].endswith("Unsayable") and "Traceback" in show(answer.meta[6])
         assert w.call(double, 1).value == 2
 
 

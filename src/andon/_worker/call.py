@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from andon import _pickling
 from andon._gate import gate
+from andon._traceback import Story, tell
 from andon._worker.state import current
 
 _NO_VALUE: Any = object()
@@ -93,24 +93,9 @@ def _mark_within(error: BaseException) -> str | None:
     return None
 
 
-def format_error(error: BaseException) -> str:
-    """The traceback as text, from the user's own first frame on."""
-    import traceback  # 15 ms with `ast`; inherited, where something can be
-
-    try:
-        return "".join(traceback.format_exception(type(error), error, _trim(error.__traceback__)))
-    except BaseException as worse:
-        return (
-            f"{_pickling.describe(error)}\n"
-            f"(its traceback cannot be shown: {_pickling.describe(worse)})\n"
-        )
-
-
-def _trim(tb: TracebackType | None) -> TracebackType | None:
-    """Without the library's frames at its start."""
-    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_LIBRARY):
-        tb = tb.tb_next
-    return tb
+def tell_error(error: BaseException) -> Story:
+    """Its traceback, from the user's own first frame on."""
+    return tell(error, _LIBRARY)
 
 
 def drop_traces(error: BaseException) -> None:

@@ -22,18 +22,21 @@ from typing import Any, NoReturn
 from andon import _board, _pickling, _wire
 from andon._board import row as _row
 from andon._pickling import describe, dumps, loads, message_of, type_name
+from andon._traceback import show
 from andon._worker import children, signals
 from andon._worker.call import (
     careful_call,
     drop_traces,
     find_halt,
     flush_streams,
-    format_error,
+    tell_error,
 )
 from andon._worker.channel import Channel
 from andon._worker.state import BY_TOKEN, current
 
+_give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
 _WARM_AFTER = 0.005  # seconds without a request
+_NO_WORD = _board.WORDS
 _NEVER_STARTED = "never-started"
 
 
@@ -95,16 +98,19 @@ class Loop:
             del meta, body
 
     def _warm_up(self) -> None:
-        """Fail once in the first idle moment: the first traceback of a process imports modules and
-        faults pages in, 1.5 ms after a fork and 15 in a fresh interpreter, and would hold up the
-        first report of a real failure by as much."""
-        try:
-            raise ValueError("warming up")
-        except ValueError as error:
-            describe(error)
-            find_halt(error)
-            format_error(error)
-            self._dumps_error(error)
+        """Fail and be stopped once in the first idle moment, without telling anyone: the first time
+        imports modules and faults pages in, 1.5 ms after a fork and 15 in a fresh interpreter,
+        and would hold up a real stop by as much."""
+
+        def fail(make: Callable[[], BaseException]) -> NoReturn:
+            raise make()
+
+        error: BaseException = careful_call(fail, (lambda: ValueError("warming up"),), {})[1]
+        self._board.row(self._row_number).write_cord(_NO_WORD, 0, describe(error))
+        find_halt(error)
+        tell_error(error)
+        self._dumps_error(error)
+        find_halt(careful_call(fail, (lambda: current.cancelled(BY_TOKEN),), {})[1])
 
     # Requests ------------------------------------------------------------------------------------
 
@@ -116,7 +122,7 @@ class Loop:
             initializer(*initargs)
         except BaseException as error:  # sys.exit() in an initializer is no success (S24)
             self._check_self()
-            failure = (type_name(error), message_of(error), format_error(error))
+            failure = (type_name(error), message_of(error), tell_error(error))
         initializer = initargs = None
         self._check_self()
         signals.reinstall()
@@ -283,7 +289,7 @@ class Loop:
         text: str | None = None
         body = b""
         if held[0] is not None:
-            text = format_error(held[0])
+            text = show(tell_error(held[0]))
             drop_traces(held[0])
             body = self._dumps_error(held[0])
         drop_traces(held[1])
@@ -326,7 +332,7 @@ class Loop:
             message = _pickling.explain(error, "the result", [("result", held[0])], self._main)[0]
         else:
             message = message_of(error)
-        text = format_error(error)
+        story = tell_error(error)
         drop_traces(error)
         body = b""
         if stage == _wire.STAGE_CALL:
@@ -337,7 +343,7 @@ class Loop:
         held.clear()
         if now is None:
             now = time.monotonic()
-        self._answer(_wire.FAILURE, end, (index, started, now, stage, name, message, text), body)
+        self._answer(_wire.FAILURE, end, (index, started, now, stage, name, message, story), body)
         return bool(end & _wire.LAST)
 
     def _pull(self, error: BaseException) -> None:
@@ -345,6 +351,9 @@ class Loop:
         slot, clear = current.slot, current.clear
         if self._board.words[slot] == clear:
             self._board.pull(slot, clear, _board.KIND_FAILURE, self._row_number, describe(error))
+            # On busy cores those whom the bell has woken stand behind us: the siblings' stop
+            # comes before our report.
+            _give_way()
 
     def _dumps_error(self, error: BaseException) -> bytes:
         """The exception, or nothing where it cannot travel: its text does in any case."""

@@ -25,6 +25,7 @@ from andon._engines.local.poller import Poller, Timer, Timers
 from andon._engines.local.respawn import Budget
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.port import Config
+from andon._traceback import show
 from andon._worker.state import current
 from andon.errors import InitializerError, PoolBrokenError, RemoteTraceback
 
@@ -384,7 +385,7 @@ class Crew:
         told = f"{kind}: {text}" if text else kind
         message = f"the initializer raised {told}"
         error = InitializerError(message)
-        error.__cause__ = RemoteTraceback(trace)
+        error.__cause__ = RemoteTraceback(partial(show, trace))
         self._break(message, error)
 
     # Deaths --------------------------------------------------------------------------------------

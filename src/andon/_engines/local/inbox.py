@@ -6,6 +6,7 @@ fails its own item, and nothing else (S28).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from andon import _wire
@@ -13,6 +14,7 @@ from andon._core.events import Event, Failed, Stopped, Succeeded
 from andon._engines.local.channel import Frame
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._pickling import describe, loads
+from andon._traceback import show
 from andon.errors import RemoteTraceback, SerializationError
 from andon.outcome import StoppedBy
 
@@ -54,7 +56,7 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
 
 
 def _failed(attempt: int, meta: Any, body: Any) -> Failed:
-    index, started_at, ended_at, stage, kind, message, text = meta
+    index, started_at, ended_at, stage, kind, message, story = meta
     error: BaseException
     told = f"{kind}: {message}" if message else kind
     if stage == _wire.STAGE_CALL:
@@ -76,7 +78,7 @@ def _failed(attempt: int, meta: Any, body: Any) -> Failed:
             where="worker",
             original=told,
         )
-    _set_cause(error, RemoteTraceback(text))
+    _set_cause(error, RemoteTraceback(partial(show, story)))
     return Failed(attempt, index, Raised(error, started_at, ended_at), started_at is not None)
 
 
