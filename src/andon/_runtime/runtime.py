@@ -437,10 +437,9 @@ class Runtime:
                 return
 
     def _who_pulled(self, row_number: int) -> tuple[int | None, int | None]:
-        for row in self._engine.look():
-            if row.row == row_number:
-                task = self._by_attempt.get(row.attempt or 0)
-                return row.attempt, row.index if task is not None and task.size > 1 else 0
+        for row in self._engine.look(row_number):
+            task = self._by_attempt.get(row.attempt or 0)
+            return row.attempt, row.index if task is not None and task.size > 1 else 0
         return None, None
 
     # Without the lock ----------------------------------------------------------------------------
