@@ -18,13 +18,17 @@ class CallbackThread:
         self._closed = False
 
     def put(self, run: Callable[[], None]) -> bool:
-        """Hand one over; False once closed, and then the caller runs it."""
+        """Hand one over; False where it is closed or cannot start: then the caller runs it."""
         with self._lock:
             if self._closed:
                 return False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # there can be no more: the caller does it
+                    self._thread = None
+                    return False
             self._queue.put(run)
         return True
 

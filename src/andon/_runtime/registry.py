@@ -54,7 +54,11 @@ def pause_drivers() -> None:
 def resume_drivers() -> None:
     """After it, in the parent."""
     while _paused:
-        _paused.pop()._driver.start()
+        runtime = _paused.pop()
+        try:
+            runtime._driver.start()
+        except RuntimeError as error:  # no thread can be had: nobody may wait for that pool
+            runtime.crash(error)
 
 
 def shut_down(runtime: Runtime) -> None:

@@ -40,6 +40,7 @@ from andon.policy import Policy
 from andon.token import Token
 
 _HARDEST = 0.0
+_AT_ONCE = 2.0  # seconds to end workers that have done nothing yet
 
 
 class Runtime(Performer):
@@ -64,12 +65,18 @@ class Runtime(Performer):
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
         self._interrupts: deque[int] = deque()
-        with registry.opening(), self._lock:
-            self._caps = engine.open(self._post, config)
-            self._machine.handle(ev.SlotsChanged(self._caps.slots), time.monotonic())
+        with registry.opening():
+            with self._lock:
+                self._caps = engine.open(self._post, config)
+                self._machine.handle(ev.SlotsChanged(self._caps.slots), time.monotonic())
             self._driver = Driver(self, f"{name}-driver")
             registry.add(self)
-            self._driver.start()
+            try:
+                self._driver.start()
+            except BaseException:
+                registry.remove(self)
+                engine.close(_AT_ONCE)
+                raise
 
     # What facades call ---------------------------------------------------------------------------
 
