@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 _PROTOCOL = 5
-_HANDED_OVER = ("multiprocessing.connection", "socket")  # modules of the types
+_HANDED_OVER = ("multiprocessing.connection", "multiprocessing.heap", "socket")  # of the types
 MARK = b"multiprocessing."
 """In every pickle that is concerned."""
 
@@ -28,9 +28,9 @@ def reduce(obj: Any) -> Any:
         return NotImplemented
     if sys.modules["multiprocessing.context"].get_spawning_popen() is not None:
         raise TypeError(
-            "pipes, sockets and queues of `multiprocessing` are descriptors, which cannot be "
-            "handed to workers that are replaced when they die; use start_method='fork', or a "
-            "manager's queue"
+            "pipes, sockets, queues and shared values of `multiprocessing` are descriptors, which "
+            "cannot be handed to workers that are replaced when they die; use "
+            "start_method='fork', or a manager's"
         )
     return reducer(obj)
 

@@ -176,6 +176,29 @@ def test_S38_it_drops_its_pool(start_method: str, stage: MakeStage) -> None:
         assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.parametrize("how", ["open", "shut down", "dropped"])
+def test_an_executor_finishes_its_work(start_method: str, stage: MakeStage, how: str) -> None:
+    running = stage("running")
+    with program("leaves_an_executor", start_method, running.path, how) as process:
+        out, err = process.communicate(timeout=20)
+        assert out.splitlines() == ["end of main", "ran 0", "ran 1", "ran 2"]
+        assert (process.returncode, err) == (0, "")
+        wait_gone(of_session(process.pid), within=allowed(WITHIN))
+
+
+def test_an_executor_that_never_ends(start_method: str, stage: MakeStage) -> None:
+    """The program waits for it at its end; Ctrl-C ends that, and its workers with it."""
+    running = stage("running")
+    with program("leaves_an_executor_that_never_ends", start_method, running.path) as process:
+        pids = [int(p) for p in running.wait()[0].split()]
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        wait_gone([*pids, *of_session(process.pid)], within=allowed(WITHIN))
+        assert err.count("Traceback") == 1 and "KeyboardInterrupt" in err
+
+
 @pytest.mark.parametrize("ending", ["os._exit", "sys.exit", "gc", "close", "leave"])
 def test_S38_it_forks(start_method: str, stage: MakeStage, ending: str) -> None:
     running, go = stage("running"), stage("go")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
+
+_log = logging.getLogger("andon")
 
 
 class CallbackThread:
@@ -32,6 +35,11 @@ class CallbackThread:
             self._queue.put(run)
         return True
 
+    def run(self, callback: Callable[[], None]) -> None:
+        """Have the thread run it; where there is none any more, the caller does."""
+        if not self.put(callback):
+            _call(callback)
+
     def is_current(self) -> bool:
         """Is the calling thread the one that runs them?"""
         return threading.current_thread() is self._thread
@@ -49,5 +57,12 @@ class CallbackThread:
 
     def _loop(self) -> None:
         while (run := self._queue.get()) is not None:
-            run()
+            _call(run)
             del run
+
+
+def _call(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except BaseException:  # a callback's SystemExit must not end the thread of all others
+        _log.exception("a callback raised")

@@ -59,6 +59,7 @@ class Runtime(Performer):
         self.config = config
         self.foreign = False  # we are in a forked child: nothing here is ours (S38)
         self.closing = False
+        self.finishes = False  # accepted work goes on when nobody closes it, also at exit
         self.callbacks = CallbackThread(f"{name}-callbacks")
         self._ids = 0
         self._ended = threading.Event()  # `close` is through
@@ -216,6 +217,10 @@ class Runtime(Performer):
     def busy(self) -> bool:
         """Is any task of any group not over?"""
         return bool(self._tasks)
+
+    def wait_idle(self) -> None:
+        """Block until every task of every group is over."""
+        self.idle.wait(lambda: not self._tasks or self.crashed is not None)
 
     # Waiting and closing -------------------------------------------------------------------------
 
