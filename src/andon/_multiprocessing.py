@@ -30,7 +30,7 @@ def reduce(obj: Any) -> Any:
         raise TypeError(
             "pipes, sockets, queues and shared values of `multiprocessing` are descriptors, which "
             "cannot be handed to workers that are replaced when they die; use "
-            "start_method='fork', or a manager's"
+            "start_method='fork', or a manager's queue or value"
         )
     return reducer(obj)
 

@@ -85,13 +85,13 @@ def type_name(error: BaseException) -> str:
     kind = type(error)
     module = getattr(kind, "__module__", "")
     name = str(getattr(kind, "__qualname__", kind.__name__))
-    return name if module in ("builtins", "__main__") else f"{module}.{name}"
+    return str.__str__(name if module in ("builtins", "__main__") else f"{module}.{name}")
 
 
 def message_of(error: BaseException) -> str:
     """`str(error)`, or a remark where that raises."""
     try:
-        return str(error)
+        return str.__str__(str(error))  # which may be of a class of its own, and then cannot travel
     except BaseException:
         return f"<its __str__ raises; arguments: {short(getattr(error, 'args', ()))}>"
 

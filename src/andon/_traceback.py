@@ -39,7 +39,7 @@ def tell(error: BaseException, skip: tuple[str, ...] = ()) -> Story:
             import traceback  # 15 ms with `ast`; inherited, where something can be
 
             return "".join(traceback.format_exception(type(error), error, tb))
-        notes = getattr(error, "__notes__", ())
+        notes: list[str] = getattr(error, "__notes__", [])
         return frames, "\n".join([_pickling.describe(error), *notes, ""])
     except BaseException as worse:
         return (
@@ -75,6 +75,7 @@ def _stands_alone(error: BaseException) -> bool:
         error.__cause__ is None
         and (error.__context__ is None or error.__suppress_context__)
         and not isinstance(error, _ELABORATE)
+        and all(type(note) is str for note in getattr(error, "__notes__", ()))
     )
 
 

@@ -98,13 +98,15 @@ class ProcessPoolExecutor(SharedPool, Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[T]:
-        """The results as an iterator, in order. `timeout`: seconds from this call until a result
-        is late, which raises `TimeoutError` and stops the rest. With `buffersize` the input is
-        read lazily, at most so far ahead; without, at once."""
+        """The results as an iterator, in order. Leaving the loop over it stops what is left; if
+        nobody ever asks for a result, all of it is run. `timeout`: seconds from this call until
+        a result is late, which raises `TimeoutError` and stops the rest. With `buffersize` the
+        input is read lazily, at most so far ahead; without, at once."""
         self._check_running()
         check_callable(fn)
         end = None if timeout is None else time.monotonic() + timeout
         items: Any = zip(*iterables, strict=False)
+        goes_on = buffersize is None  # all is submitted at once: as good as so many `submit`s
         if buffersize is None:
             items = list(items)
             buffersize = max(1, len(items))
@@ -118,6 +120,7 @@ class ProcessPoolExecutor(SharedPool, Executor):
             chunksize=chunksize,
             buffersize=buffersize,
             pool=self,
+            goes_on=goes_on,
         )
 
     @sheltered
@@ -128,7 +131,7 @@ class ProcessPoolExecutor(SharedPool, Executor):
         if self._runtime.foreign:
             return
         if cancel_futures:
-            self._runtime.stop(self._loose, ReasonKind.SHUTDOWN, "shutdown", soon=True)
+            self._runtime.stop_all(ReasonKind.SHUTDOWN, "shutdown", soon=True)
         if wait:
             self._shut_down(kill=False)
         else:

@@ -156,7 +156,7 @@ def imap(
         trace=trace,
         name="andon-imap",
     )
-    options = {"timeout": times[3], "chunksize": chunksize, "buffersize": buffersize}
+    options: dict[str, Any] = {"chunksize": chunksize, "buffersize": buffersize}
     return streamed(
         _scope(runtime, times, policy, token, keep_outcomes=False),
         fn,
@@ -164,6 +164,7 @@ def imap(
         more,
         progress,
         ordered=ordered,
+        timeout=times[3],
         **options,
     )
 
@@ -197,16 +198,17 @@ def streamed(
     progress: Any = None,
     end: float | None = None,
     pool: object = None,
+    goes_on: bool = False,
     **options: Any,
 ) -> Results[Any]:
     """A scope's results as an iterator that leaves the scope when it ends or is dropped.
 
     `end`: the monotonic time from which on waiting for a result raises `TimeoutError`. `pool` is
-    kept alive as long.
+    kept alive as long. `goes_on`: dropped before anyone has asked for a result, nothing stops.
     """
     try:
         stream = open_stream(scope.group, fn, items, more, **options)
-        results = _results(scope, stream, progress, end, pool)
+        results = _results(scope, stream, progress, end, pool, goes_on)
         next(results)  # it stands in its `try` now: dropping it leaves the scope
     except BaseException as error:
         scope.leave(error, None)
@@ -245,7 +247,7 @@ class Results(Iterator[T]):
 
 
 def _results(
-    scope: Scope, stream: Stream, progress: Any, end: float | None, pool: object
+    scope: Scope, stream: Stream, progress: Any, end: float | None, pool: object, goes_on: bool
 ) -> Generator[Any, None, None]:
     watcher: Watcher | None = None
     try:
@@ -260,6 +262,9 @@ def _results(
                     break
                 yield result
         except BaseException as error:
+            if goes_on and not stream.started and isinstance(error, GeneratorExit):
+                scope.let_go()
+                raise
             try:
                 stream.close()
             finally:

@@ -6,7 +6,6 @@ it must not block, and it must not call back into andon.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -92,4 +91,3 @@ def collect_all() -> Policy:
     return _CollectAll()
 
 
-PolicyFactory = Callable[[], Policy]

@@ -126,6 +126,7 @@ class TaskGroup:
         if self._pool is None:
             runtime = partial(open_runtime, **self._options, name=self.name)
         else:
+            self._pool._check_running()
             runtime = self._pool._runtime
             links = self._pool._links
         self._scope = open_scope(

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -266,6 +267,25 @@ def test_an_executor(start_method: str) -> None:
         assert ex.submit(square, 3).result(20) == 9
     with pytest.raises(RuntimeError, match="after shutdown"):
         ex.submit(square, 1)
+
+
+def test_a_map_whose_results_nobody_takes(stage: Callable[..., Stage]) -> None:
+    """A common idiom; and so is leaving the loop."""
+    running = stage("running")
+    with andon.ProcessPoolExecutor(2) as ex:
+        ex.map(running_and, [running] * 20)
+    assert len(running.reached()) == 20
+    with andon.ProcessPoolExecutor(2) as ex:
+        for result in ex.map(running_and, [running] * 200, chunksize=1):
+            assert result == "went on"
+            break
+    assert len(running.reached()) < 200
+
+
+def running_and(running: Stage) -> str:
+    running.reach()
+    time.sleep(0.01)
+    return "went on"
 
 
 def test_an_executor_stops_what_runs(stage: Callable[..., Stage]) -> None:

@@ -49,7 +49,7 @@ UNPICKLABLE: dict[str, tuple[Any, type[BaseException]]] = {
     "RecursionError": (nested, RecursionError),
     "ValueError": (lambda: Refuses(ValueError), ValueError),
     "generator": (lambda: (x for x in ()), TypeError),
-    "socket": (lambda: _closed_socket(), TypeError),
+    "closed socket": (lambda: _closed_socket(), OSError),
     "deep inside": (lambda: Holder(threading.Lock()), TypeError),
 }
 

@@ -6,11 +6,11 @@ Ids are integers: a group's, a task's, an attempt's. Times are seconds on the mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from andon.outcome import ReasonKind, StoppedBy
-from andon.policy import Policy
+from andon.policy import Policy, Stats
 
 
 class Event:
@@ -24,13 +24,14 @@ class Event:
 
 @dataclass(slots=True)
 class GroupOpened(Event):
-    """`deadline` is absolute; None: none."""
+    """`deadline` is absolute; None: none. The machine counts in `stats`."""
 
     group: int
     policy: Policy
     deadline: float | None
     grace: float
     kill_after: float
+    stats: Stats = field(default_factory=Stats)
 
 
 @dataclass(slots=True)
@@ -182,4 +183,3 @@ class Cord(Event):
     index: int | None = None
 
 
-EngineEvent = SlotsChanged | Started | Succeeded | Failed | Stopped | AttemptEnded | Died

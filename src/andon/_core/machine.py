@@ -86,15 +86,10 @@ class Machine(Fates):
         """The record of an open group; None once it is closed."""
         return self.groups.get(group)
 
-    def task_of(self, attempt: int) -> int | None:
-        """The task that an attempt is a try of, while it is live."""
-        task = self._attempts.get(attempt)
-        return None if task is None else task.id
-
     # Events of users, timers and parents ---------------------------------------------------------
 
     def _group_opened(self, e: ev.GroupOpened) -> None:
-        group = GroupRecord(e.group, e.policy, e.grace, e.kill_after, e.deadline)
+        group = GroupRecord(e.group, e.policy, e.grace, e.kill_after, e.deadline, stats=e.stats)
         self.groups[e.group] = group
         if e.deadline is not None:
             self._timers.arm(e.deadline, e.group, True)

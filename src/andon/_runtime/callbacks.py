@@ -16,7 +16,7 @@ class CallbackThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may come here while the same thread is
         self._thread: threading.Thread | None = None
         self._closed = False
 

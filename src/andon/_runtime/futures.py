@@ -45,7 +45,8 @@ class Future(_Future[T], Generic[T]):
 
         Returns at once: False where the task is over already, else True. A task that has not begun
         is cancelled on return; a running one is stopped by the ladder, and may still succeed or
-        fail (S34): `result()`, `wait()` or a callback tell when it is over. Never raises.
+        fail (S34): `result()`, `wait()` or a callback tell when it is over. Raises nothing but
+        `WrongProcessError`, in a forked child.
         """
         with self._condition:
             task = self._task

@@ -10,7 +10,7 @@ from andon._cancelled import raise_cancelled
 from andon._engines.port import GroupRef
 from andon._runtime.wakeup import Wakeup
 from andon.errors import GroupClosedError
-from andon.outcome import Outcome, Reason, TaskState, Verdict
+from andon.outcome import Outcome, Reason, ReasonKind, TaskState, Verdict
 from andon.policy import Policy, Stats
 from andon.token import Token
 
@@ -54,6 +54,7 @@ class Group:
         self.reason: Reason | None = None
         self.verdict: Verdict | None = None
         self.broken: BaseException | None = None  # why the whole pool gave up, if it did
+        self.over = False  # in the machine; set under the lock
         self.closed = False
         self.in_main = False  # opened in the main thread: Ctrl-C stops it
         self.changed = Wakeup()  # at the decision and at the end
@@ -64,20 +65,34 @@ class Group:
         """The outcomes there are, in order of submission."""
         return tuple(o for o in self.kept if o is not None)
 
-    def record(self, outcome: Outcome) -> None:
-        """Note an outcome, at delivery."""
+    def record(self, outcome: Outcome) -> bool:
+        """Note an outcome, at delivery; True for the first failure."""
         if self.keep_outcomes:
             self.kept[outcome.index] = outcome
-        if outcome.state is TaskState.FAILED:
-            self.failures.append(outcome)
+        if outcome.state is not TaskState.FAILED:
+            return False
+        self.failures.append(outcome)
+        return len(self.failures) == 1
 
     def owns_failure(self, error: BaseException) -> bool:
         """Is this very object the error of one of our tasks? (S31)"""
         return any(o.error is error for o in self.failures)
 
+    @property
+    def told(self) -> bool:
+        """Has the failure that stopped it arrived, and with it what its worker had done before?
+        The cord is quicker than the report (S11)."""
+        return (
+            self.reason is None
+            or self.reason.kind is not ReasonKind.FAILURE
+            or bool(self.failures)
+            or self.broken is not None
+            or self.closed
+        )
+
     def check(self) -> None:
         """A checkpoint of the body: raises `Cancelled` once the group is stopping (S14)."""
-        if self.closed:
+        if self.over:
             raise GroupClosedError(
                 f"the group is over ({self.verdict}); open a new one for more work"
             )
@@ -90,6 +105,7 @@ class Group:
 
     def wait_closed(self) -> None:
         """Block until the group is over. Bounded by its ladder (S21)."""
+        self.runtime.check_wait()
         self.changed.wait(lambda: self.closed or self.runtime.crashed is not None)
         self.runtime.check_crash()
 

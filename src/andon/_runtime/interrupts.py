@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -27,6 +28,7 @@ from andon._runtime import registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_MOMENT = 0.01  # seconds
 _sheltered: set[CodeType] = {Gate.__enter__.__code__}
 
 
@@ -89,6 +91,11 @@ class InterruptBridge:
         pending, self.pending = self.pending, False
         return pending
 
+    def again(self) -> None:
+        """Ctrl-C once more, in a moment: raised here and now, it would vanish with an iterator that
+        is being dropped."""
+        threading.Timer(_MOMENT, _thread.interrupt_main).start()
+
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._depth:
             self.count += 1
@@ -97,14 +104,15 @@ class InterruptBridge:
                 self._tell()
             raise KeyboardInterrupt
         self.pending = True
-        gate.deferred = self._raise_pending
+        gate.deferred = self.raise_pending
         self._tell()
 
     def _tell(self) -> None:
         for runtime in registry.runtimes():
             runtime.interrupt(max(1, self.count))
 
-    def _raise_pending(self) -> None:
+    def raise_pending(self) -> None:
+        """Raise what has been noted, if anything has."""
         if self.consume():
             raise KeyboardInterrupt
 

@@ -156,7 +156,7 @@ def make_policy(policy: Any) -> Policy:
     """A policy for one group: an object, or a function that makes one."""
     if policy is None:
         return fail_fast()
-    if not hasattr(policy, "on_outcome") and callable(policy):
+    if callable(policy) and (isinstance(policy, type) or not hasattr(policy, "on_outcome")):
         policy = policy()
     if not hasattr(policy, "on_outcome"):
         raise TypeError(

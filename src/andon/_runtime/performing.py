@@ -1,7 +1,8 @@
 """Performing: what the machine decides is done on the engine, and told to futures and streams.
 
 Invariants:
- 1. Events are taken, and actions performed, under the runtime's lock; no user code runs there.
+ 1. Events are taken, and actions performed, under the runtime's lock, one after the other, also
+    where the thread that is at it is interrupted by one that posts; no user code runs there.
  2. Notices are delivered without it, in order and one thread at a time: a task's outcome, then
     that it is over; a group's end after the outcomes of all its tasks.
  3. A bug in the machine halts it: it is never fed again, and everybody who waits is told.
@@ -33,6 +34,8 @@ from andon.outcome import Reason, TraceEvent
 from andon.token import Token
 
 _log = logging.getLogger("andon")
+# A result that takes its time is late as well (S29).
+_UNDER_WAY = ("running", "pickling", "sending")
 
 
 class Performer:
@@ -55,6 +58,8 @@ class Performer:
         self._groups: dict[int, Group] = {}
         self._tasks: dict[int, Task] = {}
         self._by_attempt: dict[int, Task] = {}
+        self._events: deque[ev.Event] = deque()  # not yet taken
+        self._taking = False
         self._notices: deque[Callable[[], None]] = deque()
         self._delivery = threading.Lock()
         self._sleeps_until = -math.inf  # of the driver: -inf while it is awake
@@ -64,7 +69,7 @@ class Performer:
         self._caps.wake()
 
     def crash(self, error: BaseException) -> None:
-        """A bug: nothing may hang on it. Every waiter is told, every worker ended."""
+        """A bug: nothing may hang on it. Every waiter is told; closing the pool ends the rest."""
         if self.crashed is None:
             story = error.story if isinstance(error, InternalError) else ()
             self.crashed = InternalError(f"andon itself failed: {error!r}", story=story)
@@ -84,19 +89,31 @@ class Performer:
 
     def _post(self, events: list[Any]) -> None:
         """What an engine hands up."""
+        for event in events:  # without the lock: `describe` runs the error's own `__str__`
+            if type(event) is ev.Failed:
+                event.message = describe(event.payload.error)
+            elif type(event) is ev.Died:
+                event.message = event.payload.text
         with self._lock:
             for event in events:
                 if type(event) is Rang:
                     hear(list(self._groups.values()), self._take, self._who_pulled)
                 else:
-                    if type(event) is ev.Failed:
-                        event.message = describe(event.payload.error)
-                    elif type(event) is ev.Died:
-                        event.message = event.payload.text
                     self._take(event)
         self._deliver()
 
     def _take(self, event: ev.Event) -> None:
+        self._events.append(event)
+        if self._taking:
+            return  # a signal handler, or a finalizer, of the very thread that is at it
+        self._taking = True
+        try:
+            while self._events:
+                self._take_one(self._events.popleft())
+        finally:
+            self._taking = False
+
+    def _take_one(self, event: ev.Event) -> None:
         if self._halted:
             return  # a bug left the machine between two states: it is never fed again
         try:
@@ -104,6 +121,9 @@ class Performer:
         except BaseException as error:
             self._halted = True
             self._notices.append(partial(self.crash, error))
+            if not isinstance(error, Exception):  # out of a signal handler of the program's own
+                self._caps.wake()
+                raise
             return
         at = self._machine.wake_at()
         if at is not None and at < self._sleeps_until:
@@ -144,6 +164,7 @@ class Performer:
                     self._notices.append(partial(self._notify, group))
                 case ac.GroupClosed():
                     group = self._groups.pop(action.group)
+                    group.over = True
                     group.verdict = action.verdict
                     self._notices.append(partial(self._closed, group))
                 case ac.Trace():
@@ -169,7 +190,7 @@ class Performer:
 
     def _look(self, attempt: int) -> None:
         for row in self._engine.look():
-            if row.attempt == attempt and row.started_at is not None and row.phase == "running":
+            if row.attempt == attempt and row.started_at is not None and row.phase in _UNDER_WAY:
                 task = self._by_attempt[attempt]
                 self._take(ev.Started(attempt, row.index if task.size > 1 else 0, row.started_at))
                 return
@@ -185,8 +206,9 @@ class Performer:
     def _deliver(self) -> None:
         # One thread at a time, so that notices keep their order; whoever finds it taken leaves its
         # notices to that thread, which looks again after it has let go.
+        # A thread that takes events delivers afterwards: this may be that one, interrupted.
         notices = self._notices
-        while notices:
+        while notices and not self._taking:
             if not self._delivery.acquire(blocking=False):
                 return
             try:
@@ -203,14 +225,16 @@ class Performer:
         assert self._trace is not None
         try:
             self._trace(TraceEvent(t.at, t.group, index, t.attempt, t.before, t.after, t.cause))
-        except Exception:  # a reader of the trace never touches what it reads about
+        except BaseException:  # a reader of the trace never touches what it reads about
             _log.exception("a trace function raised")
 
     def _resolve(self, task: Task, resolve: ac.Resolve) -> None:
         group = task.group
         for outcome in outcomes_of(task, resolve, group.reason):
-            group.record(outcome)
+            first = group.record(outcome)
             task.sink.take(task, outcome)
+            if first and group.reason is not None:
+                self._notify(group)
 
     def _over(self, task: Task) -> None:
         task.call = task.packed = None  # references to arguments go as soon as they can
@@ -227,3 +251,4 @@ class Performer:
         group.token._on_cancel = None
         group.closed = True
         self._notify(group)
+        group.on_stopping.clear()  # what listens to a group most often refers to it

@@ -6,11 +6,10 @@ import atexit
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from andon._gate import uninterrupted
-from andon.outcome import ReasonKind
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
@@ -55,6 +54,8 @@ def resume_drivers() -> None:
     """After it, in the parent."""
     while _paused:
         runtime = _paused.pop()
+        if runtime.closing:
+            continue
         try:
             runtime._driver.start()
         except RuntimeError as error:  # no thread can be had: nobody may wait for that pool
@@ -71,11 +72,8 @@ def shut_down(runtime: Runtime) -> None:
 
 
 def _kill(runtime: Runtime) -> None:
-    if runtime.foreign:
-        return
-    if not runtime.closing:
-        runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
-    runtime.close(_AT_EXIT)  # where another thread is at it, this waits for that
+    if not runtime.foreign:
+        runtime.close(_AT_EXIT)  # where another thread is at it, this waits for that
 
 
 def _at_exit() -> None:
@@ -84,9 +82,9 @@ def _at_exit() -> None:
             if runtime.finishes:  # an executor, which waits here; a Ctrl-C ends the wait
                 runtime.wait_idle()
     finally:
-        with uninterrupted:
+        with uninterrupted, ExitStack() as all_of_them:
             for runtime in runtimes():
-                _kill(runtime)
+                all_of_them.callback(_kill, runtime)  # each, whatever the others raise
 
 
 def _after_fork_in_child() -> None:

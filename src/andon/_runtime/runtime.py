@@ -104,14 +104,12 @@ class Runtime(Performer):
         with gate, self._lock:
             self._ids += 1
             ident = self._ids
-            self._take(ev.GroupOpened(ident, policy, deadline, grace, kill_after))
-            record = self._machine.group(ident)
-            assert record is not None
+            opened = ev.GroupOpened(ident, policy, deadline, grace, kill_after)
             group = Group(
                 self,
                 ident,
                 policy,
-                record.stats,
+                opened.stats,
                 token,
                 grace=grace,
                 kill_after=kill_after,
@@ -123,6 +121,7 @@ class Runtime(Performer):
             if parent is not None:
                 group.links.append((parent, True))
             self._groups[ident] = group
+            self._take(opened)
             token._on_cancel = lambda message: self.stop(group, ReasonKind.CANCEL, message)
             check_links(group, self._take)
         self._deliver()
@@ -193,11 +192,18 @@ class Runtime(Performer):
                     self._take(ev.BodyLeft(group.id))
             self._deliver()
 
-    def stop_all(self, kind: ReasonKind, message: str, *, kill: bool) -> None:
+    def stop_all(
+        self, kind: ReasonKind, message: str, *, kill: bool = False, soon: bool = False
+    ) -> None:
         """Stop every group of this pool."""
         hard = _HARDEST if kill else None
         for group in list(self._groups.values()):
-            self.stop(group, kind, message, grace=hard, kill_after=hard)
+            self.stop(group, kind, message, grace=hard, kill_after=hard, soon=soon)
+
+    def heed_interrupts(self) -> None:
+        """The main thread waits for every group of this pool: Ctrl-C stops them all."""
+        for group in list(self._groups.values()):
+            group.in_main = True
 
     def is_running(self, task: Task) -> bool:
         """Does the board show this task in user code?"""
@@ -224,11 +230,16 @@ class Runtime(Performer):
 
     # Waiting and closing -------------------------------------------------------------------------
 
+    def must_not_wait(self) -> bool:
+        """Would blocking in this thread hold up what it waits for? The collector may run a
+        finalizer in the driver, or in a thread that holds the lock."""
+        return self._driver.is_current() or bool(self._lock._is_owned())
+
     def check_wait(self) -> None:
         """Raise where blocking could never end."""
         self.check_crash()
         self._check_own()
-        if self._driver.is_current():
+        if self.must_not_wait():
             raise RuntimeError("this thread drives the pool; it cannot wait for one of its tasks")
 
     def check_crash(self) -> None:
@@ -249,6 +260,8 @@ class Runtime(Performer):
                     self._ended.wait(within)
                 return
             try:
+                # Whatever came between the caller's last look and `closing`.
+                self.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
                 self._driver.stop(within)
                 left = self._engine.close(within)
                 self._deliver()

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -39,7 +40,8 @@ def _body_token() -> Token | None:
     return group.token
 
 
-_scopes = 0  # open in this process; while there are none, `check` need not look for a body
+# One for each that is open in this process; while there are none, `check` need not look for a body.
+_scopes: list[None] = []
 
 
 def _inner_ladder(grace: float, kill_after: float) -> tuple[float, float]:
@@ -55,20 +57,27 @@ def _inner_ladder(grace: float, kill_after: float) -> tuple[float, float]:
     return min(grace, outer[0]) / 2, min(kill_after, outer[1]) / 2
 
 
-_counting = threading.Lock()
+_counting = threading.RLock()  # a finalizer may come here while the same thread is
 
 
-def _count(change: int) -> None:
-    global _scopes
+def _enter() -> None:
     with _counting:
-        _scopes = max(0, _scopes + change)
-        set_body_hook(_body_token if _scopes else None)
+        _scopes.append(None)
+        set_body_hook(_body_token)
+
+
+def _leave() -> None:
+    with _counting:
+        if _scopes:
+            _scopes.pop()
+        if not _scopes:
+            set_body_hook(None)
 
 
 def _after_fork_in_child() -> None:
-    global _scopes, _counting
-    _scopes = 0
-    _counting = threading.Lock()
+    global _counting
+    _scopes.clear()
+    _counting = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -122,7 +131,7 @@ class Scope:
         self._bare = bare
         self._over = False
         self._bridged = bridge.enter()
-        _count(1)
+        _enter()
         parent = _body_token() or task_token()
         try:
             self.group = runtime.open_group(
@@ -146,12 +155,25 @@ class Scope:
         """The body is over, with `error` or without. Blocks until the group is closed and every
         worker of it idle or reaped (S5); then raises what there is to raise. True where `error`
         was the group's own `Cancelled`, and is absorbed (S14)."""
-        group = self.group
         if self.runtime.foreign or self._over:
             return False  # a forked child: nothing here is ours to wait for (S38)
+        if self.runtime.must_not_wait():
+            self._end_elsewhere(error)
+            if not isinstance(error, GeneratorExit):
+                self.runtime.check_wait()  # says so
+            return False
         absorbed, interrupted = self._end(error)
+        return self._conclude(error, owner, absorbed, interrupted)
+
+    def _conclude(
+        self, error: BaseException | None, owner: object, absorbed: bool, interrupted: bool
+    ) -> bool:
+        group = self.group
+        bridge.raise_pending()
         if isinstance(error, _BARE) and not absorbed:
             note_failures(error, group, owner)
+            if interrupted and isinstance(error, GeneratorExit):
+                bridge.again()
             return False
         if interrupted:
             interrupt = KeyboardInterrupt()
@@ -166,8 +188,26 @@ class Scope:
     @sheltered
     def abandon(self, error: BaseException) -> None:
         """Leave, by an error that is no business of the group's; raises nothing of its own."""
-        if not (self.runtime.foreign or self._over):
-            self._end(error)
+        if self.runtime.foreign or self._over:
+            return
+        if self._end(error)[1] and not isinstance(error, KeyboardInterrupt):
+            bridge.again()
+
+    @sheltered
+    def let_go(self) -> None:
+        """Nobody takes the results: what was submitted goes its way, and nobody waits for it."""
+        if self.runtime.foreign or self._over:
+            return
+        with gate:
+            self.runtime.leave_body(self.group)
+            if self._close():
+                bridge.again()
+
+    def _end_elsewhere(self, error: BaseException | None) -> None:
+        """The collector drops an iterator of ours where nobody may wait: stop it, and leave the
+        rest to a thread."""
+        self._tell(error)
+        threading.Thread(target=self._end, args=(error,), name="andon-leaver", daemon=True).start()
 
     @sheltered
     def _end(self, error: BaseException | None) -> tuple[bool, bool]:
@@ -177,7 +217,8 @@ class Scope:
             interrupted = False
             try:
                 if self._reset is not None:
-                    _body.reset(self._reset)
+                    with suppress(ValueError):  # left in another context than it was entered in
+                        _body.reset(self._reset)
                 absorbed = self._tell(error)
                 self.runtime.leave_body(self.group)
                 self.group.wait_closed()
@@ -221,7 +262,7 @@ class Scope:
     def _close(self) -> bool:
         """Close what is ours; also where opening or waiting failed. Was there a Ctrl-C?"""
         self._over = True
-        _count(-1)
+        _leave()
         try:
             if self._own:
                 self.runtime.close()

@@ -121,7 +121,8 @@ class SharedPool:
             bridged = bridge.enter(int(interrupted))
             try:
                 self._finalizer.detach()
-                self._loose.in_main = bridged
+                if bridged:
+                    runtime.heed_interrupts()
                 if kill:
                     runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
                 elif interrupted:
@@ -137,9 +138,11 @@ class SharedPool:
 
 
 def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
+    if runtime.foreign:
+        return
     if held:
         bridge.release()
-    if runtime.foreign or runtime.closing:
+    if runtime.closing:
         return
     # The collector runs in any thread, perhaps in the driver, perhaps under the lock.
     threading.Thread(

@@ -66,7 +66,8 @@ class Stream(Iterator[Any]):
         self._timeout = timeout
         self._source = iter(items)
         policy = group.policy
-        if policy.raises and not policy.first_failure_decides:
+        collects = policy.failures_only and not policy.raises
+        if not policy.first_failure_decides and not collects:
             # It may drain, and then nothing new starts: not even the rest of a span.
             chunksize = 1
         self._fixed = chunksize
@@ -115,11 +116,12 @@ class Stream(Iterator[Any]):
         """The next result; blocks up to `timeout` seconds, then raises `TimeoutError`."""
         if not self.wait(timeout):
             raise TimeoutError("no result was ready in time")
+        stopping = self._stopping()  # before the last look: what ended before that, is there
         outcome = self._pop()
         if outcome is None:
             if self._error is not None:
                 raise self._error
-            if self._stopping():
+            if stopping:
                 self._group.runtime.check_crash()
                 self._group.raise_cancelled()
             raise StopIteration
@@ -140,7 +142,7 @@ class Stream(Iterator[Any]):
         self.started = True
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            if self._thread is None:
+            if self._thread is None and self._error is None:
                 try:
                     self._fill()
                 except BaseException as error:  # of the input: for `next` to raise
@@ -190,7 +192,7 @@ class Stream(Iterator[Any]):
         group = self._group
         if group.runtime.crashed is not None:
             return True
-        if not self._told:
+        if not self._told or not group.told:
             return False
         return not self._as_outcomes or self._resolved == self._submitted
 
@@ -209,8 +211,13 @@ class Stream(Iterator[Any]):
         return self._spans < ahead and waiting < _WAITING * ahead * self._chunk
 
     def _fill(self) -> None:
-        while self._wants_more():
-            self._submit_span()
+        try:
+            while self._wants_more():
+                self._submit_span()
+        except Cancelled:
+            if self._group.reason is None:
+                raise
+            # The group began to stop as we read. What ended before that is handed out first.
 
     def _submit_span(self) -> None:
         count = self._chunk

@@ -183,6 +183,7 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
 def note(error: BaseException, text: str) -> None:
     """Add a note, where the error lets us."""
     try:
-        error.add_note(text)
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
     except BaseException:  # a user's exception may forbid attributes; it is raised without the note
         return

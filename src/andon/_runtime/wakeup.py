@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Wakeup:
@@ -37,9 +38,12 @@ class Wakeup:
             parked = threading.Lock()
             parked.acquire()
             self._waiters.append(parked)
-            if ready():  # it became true before we stood in the queue
-                return True
-            parked.acquire(True, min(left, threading.TIMEOUT_MAX))
+            try:
+                if not ready():  # else it became true before we stood in the queue
+                    parked.acquire(True, min(left, threading.TIMEOUT_MAX))
+            finally:
+                with suppress(ValueError):  # most often the waker has taken it
+                    self._waiters.remove(parked)
         return True
 
     def notify(self) -> None:

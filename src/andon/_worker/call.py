@@ -2,8 +2,9 @@
 
 Invariants:
  1. User code of a task runs only inside `careful_call`; only there is `gate.user` True.
- 2. An interrupt that comes as the call ends changes nothing of what the task itself did: a value
-    that was returned, or an error that was raised, stands (S33, S34).
+ 2. An interrupt that comes after the call changes nothing of what the task itself did: a value
+    that was returned, or an error that was raised, stands (S33, S34). One that comes while a
+    function written in C runs is raised as it returns, and its value is lost.
  3. A stop is told from a failure by the mark on the running task's own `Cancelled` (S16), found
     as the error itself, inside an exception group, or in its chain of contexts (S52).
 """

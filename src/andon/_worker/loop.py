@@ -36,7 +36,6 @@ from andon._worker.state import BY_TOKEN, current
 
 _give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
 _WARM_AFTER = 0.005  # seconds without a request
-_NO_WORD = _board.WORDS
 _NEVER_STARTED = "never-started"
 
 
@@ -98,15 +97,15 @@ class Loop:
             del meta, body
 
     def _warm_up(self) -> None:
-        """Fail and be stopped once in the first idle moment, without telling anyone: the first time
-        imports modules and faults pages in, 1.5 ms after a fork and 15 in a fresh interpreter,
-        and would hold up a real stop by as much."""
+        """Fail and be stopped once in the first idle moment: the first time imports modules and
+        faults pages in, 1.5 ms after a fork and 15 in a fresh interpreter, and would hold up a
+        real stop by as much. Nobody is told: what the row says may still be of use."""
 
         def fail(make: Callable[[], BaseException]) -> NoReturn:
             raise make()
 
         error: BaseException = careful_call(fail, (lambda: ValueError("warming up"),), {})[1]
-        self._board.row(self._row_number).write_cord(_NO_WORD, 0, describe(error))
+        describe(error)
         find_halt(error)
         tell_error(error)
         self._dumps_error(error)
@@ -253,7 +252,7 @@ class Loop:
         now = time.monotonic()
         self._check_self()
         if fatal and held[1] is not None and not current.stopping():
-            self._pull(held[1])  # nothing that comes before this may take time (S11)
+            self._pull(held[1])  # before anything else (S11)
         self._note_ended()
         signals.reinstall()
         end = _wire.LAST if last else 0

@@ -60,7 +60,7 @@ class State:
     )
 
     def __init__(self) -> None:
-        self.make_token: Callable[[], Any] | None = None  # set by the floor above
+        self.make_token: Callable[[Board, int, int], Any] | None = None  # set by the floor above
         self.reset()
 
     def reset(self) -> None:
@@ -166,7 +166,8 @@ class State:
 
     def cancelled(self, by: str) -> Cancelled:
         """The running task's own `Cancelled`, marked with its attempt and the rung."""
-        exc = cancelled(partial(_reason, self.board, self.slot, self.clear), self._own_token)
+        word = self.board, self.slot, self.clear
+        exc = cancelled(partial(_reason, *word), partial(self._token_of, self.attempt, *word))
         exc._andon_mark = (self.attempt, by)  # type: ignore[attr-defined]
         return exc
 
@@ -182,9 +183,13 @@ class State:
         """Why the running task should stop, as text."""
         return _reason(self.board, self.slot, self.clear)
 
-    def _own_token(self) -> Any:
-        if self.token is None and self.make_token is not None:
-            return self.make_token()
+    def _token_of(self, attempt: int, board: Board | None, slot: int, clear: int) -> Any:
+        if self.make_token is None or board is None:
+            return None
+        if attempt != self.attempt:
+            return self.make_token(board, slot, clear)
+        if self.token is None:
+            self.token = self.make_token(board, slot, clear)
         return self.token
 
 

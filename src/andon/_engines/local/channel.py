@@ -29,7 +29,7 @@ _LONGEST_BODY = 1 << 44
 _F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
 
-class BrokenChannel(Exception):
+class _Broken(Exception):
     """What came is no frame: a task has written into the worker's pipe."""
 
 
@@ -42,12 +42,13 @@ def enlarge(fd: int) -> None:
 class Reader:
     """Collects what has come into frames."""
 
-    __slots__ = ("_body", "_buffer", "_discard", "_filled", "_head", "closed", "fd")
+    __slots__ = ("_body", "_buffer", "_discard", "_filled", "_head", "broken", "closed", "fd")
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.closed = False
+        self.broken = False  # what came last was no frame
         self._buffer = bytearray()
         self._head: tuple[int, int, int, Any] | None = None  # of a large body under way
         self._body = memoryview(b"")
@@ -69,6 +70,9 @@ class Reader:
                     self._feed(chunk, frames)
             except (BlockingIOError, InterruptedError):
                 break
+            except _Broken:  # what came before it counts (S27)
+                self.broken = True
+                got = 0
             except OSError:
                 got = 0
             if not got:
@@ -113,7 +117,7 @@ class Reader:
             if kind < _wire.READY or kind > _wire.DONE or (
                 meta_len > _LONGEST_META or body_len > _LONGEST_BODY
             ):
-                raise BrokenChannel(f"a frame of kind {kind}, {meta_len} + {body_len} bytes")
+                raise _Broken(f"a frame of kind {kind}, {meta_len} + {body_len} bytes")
             start = at + size + meta_len
             if start > end:
                 break
@@ -122,7 +126,7 @@ class Reader:
             try:
                 meta = _wire.unpack_meta(view[at + size : start]) if meta_len else ()
             except (ValueError, EOFError, TypeError) as exc:
-                raise BrokenChannel(f"a frame of kind {kind} with a broken meta") from exc
+                raise _Broken(f"a frame of kind {kind} with a broken meta") from exc
             if start + body_len <= end:
                 frames.append((kind, flags, attempt, meta, bytes(view[start : start + body_len])))
                 at = start + body_len

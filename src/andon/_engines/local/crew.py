@@ -220,10 +220,10 @@ class Crew:
             self._poller.also_writable(link.fileno(), link.backlog)
             at = time.monotonic() + BIRTH_WITHIN
             worker.bound = self._timers.at(at, partial(self._overdue, worker))
-        except (OSError, RuntimeError) as exc:
+        except Exception as exc:
             if worker is not None:
                 self._discard(worker)
-            self._start_failed(slot, str(exc))
+            self._start_failed(slot, str(exc) or repr(exc))
             return False
         if slot is None:
             self.spares.append(worker)
@@ -250,7 +250,7 @@ class Crew:
         return {
             "sys_path": [p for p in sys.path if type(p) is str],
             "cwd": cwd,
-            "environ": dict(os.environ),
+            "environ": _environment(),
             "argv": [str(arg) for arg in sys.argv],
             "row": worker.row_number,
             "boards": [board.ident for board in boards],
@@ -494,3 +494,12 @@ class Crew:
                 remaining.add(link.template.pid)
         self.free_rows()
         return sorted(pid for pid in remaining if template.exists(pid))
+
+
+def _environment() -> dict[str, str]:
+    """As it is now; other threads may change it meanwhile."""
+    while True:
+        try:
+            return dict(os.environ)
+        except (KeyError, RuntimeError):
+            continue

@@ -28,7 +28,7 @@ from andon import _wire
 from andon._board import KIND_FAILURE, joined, own_board
 from andon._core.events import AttemptEnded, Broke, Event
 from andon._engines.local import inbox, postmortem
-from andon._engines.local.channel import BrokenChannel, Frame
+from andon._engines.local.channel import Frame
 from andon._engines.local.crew import Crew
 from andon._engines.local.ladder import Ladder, Step
 from andon._engines.local.packing import Packer
@@ -228,24 +228,21 @@ class LocalEngine:
     # Reading, and taking note --------------------------------------------------------------------
 
     def _collect(self, worker: WorkerProcess) -> None:
-        try:
-            if worker.dead_at is None:
-                frames = worker.reader.read()
-            else:
-                frames = worker.reader.drain()
-                if worker in self._idle:
-                    self._idle.remove(worker)
-                self._rang = True  # it may have pulled a word before it died
-        except BrokenChannel:  # a task wrote into our pipe
-            worker.reader.closed = True
-            self._crew.kill(worker)
-            return
+        if worker.dead_at is None:
+            frames = worker.reader.read()
+        else:
+            frames = worker.reader.drain()
+            if worker in self._idle:
+                self._idle.remove(worker)
+            self._rang = True  # it may have pulled a word before it died
         if frames:
             if not worker.fresh:
                 self._read.append(worker)
             worker.note(frames)
             if any(f[0] in (_wire.FAILURE, _wire.STOPPED) for f in frames):
                 self._rang = True
+        if worker.reader.broken:  # a task wrote into our pipe
+            self._crew.kill(worker)
 
     def _take_note(self) -> None:
         self._take_frames()

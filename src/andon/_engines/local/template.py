@@ -40,7 +40,7 @@ after_fork_hooks: list[Callable[[], None]] = []
 END_WITHIN = 1.0
 _IN_FLIGHT = 8  # launches unanswered at once; more only wait in the template's queue
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a finalizer may come here while the same thread is
 _shared: dict[str, Template] = {}
 _exiting = False
 
@@ -379,7 +379,7 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _shared.clear()
 
 

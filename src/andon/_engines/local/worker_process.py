@@ -72,7 +72,6 @@ class WorkerProcess:
         self.killed = False  # by us, to stop its attempt
         self.dead_at: float | None = None
         self.exitcode: int | None = None
-        self.exited = False  # the template says so: it and its tree are gone
         self.timer: Timer | None = None  # the ladder's next step, or the bound of its leaving
         self.bound: Timer | None = None  # of its death
 
