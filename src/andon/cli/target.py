@@ -24,7 +24,6 @@ from types import ModuleType
 from typing import Any
 
 from andon.cli.arguments import UsageError
-from andon.cli.shell import ShellCommand, user_shell
 
 _QUALNAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _FILE = re.compile(rf"(?P<file>.+\.py):(?P<name>{_QUALNAME})", re.DOTALL)
@@ -169,13 +168,16 @@ def _checked(target: str, function: Callable[[str], Any]) -> Callable[[str], Any
 
 
 def _from_shell(target: str) -> Callable[[str], Any]:
-    if os.name != "posix":
+    if sys.platform == "win32":
         raise UsageError("shell commands need a POSIX system; use package.module:function")
-    # `andon run work.py a b` and `andon run package.work a b` lack their function. The shell would
-    # only say "not found", once per item.
-    looks_python = target.endswith(".py") or _DOTTED.fullmatch(target)
-    if looks_python and " " not in target and shutil.which(target) is None:
-        raise UsageError(
-            f"{target} is neither a command nor a function; a function is written {target}:function"
-        )
-    return ShellCommand(target, user_shell())
+    else:
+        from andon.cli.shell import ShellCommand, user_shell
+
+        # `andon run work.py a b` and `andon run package.work a b` lack their function. The shell would
+        # only say "not found", once per item.
+        looks_python = target.endswith(".py") or _DOTTED.fullmatch(target)
+        if looks_python and " " not in target and shutil.which(target) is None:
+            raise UsageError(
+                f"{target} is neither a command nor a function; a function is written {target}:function"
+            )
+        return ShellCommand(target, user_shell())
