@@ -8,10 +8,13 @@ each waiter parks on a lock of its own, and the waker only ever releases.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+_SLICE = 0.05
 
 
 class Wakeup:
@@ -39,7 +42,13 @@ class Wakeup:
             self._waiters.append(parked)
             if ready():  # it became true before we stood in the queue
                 return True
-            parked.acquire(True, min(left, threading.TIMEOUT_MAX))
+            if sys.platform == "win32":
+                # Who waits for a lock takes no Ctrl-C there (S32): so nobody waits for long.
+                while not parked.acquire(True, _SLICE):
+                    if ready() or (deadline is not None and time.monotonic() >= deadline):
+                        break
+            else:
+                parked.acquire(True, min(left, threading.TIMEOUT_MAX))
         return True
 
     def notify(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from andon.cli.failure import CommandError, ended
 from andon.cli.results import error_message, error_type, remote_traceback
+from andon.cli.shell import CommandError, ended
 from andon.outcome import Outcome, Reason, ReasonKind, TaskState
 
 SHOWN = 5

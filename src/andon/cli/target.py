@@ -168,16 +168,16 @@ def _checked(target: str, function: Callable[[str], Any]) -> Callable[[str], Any
 
 
 def _from_shell(target: str) -> Callable[[str], Any]:
+    # `andon run work.py a b` and `andon run package.work a b` lack their function. The shell would
+    # only say "not found", once per item.
+    looks_python = target.endswith(".py") or _DOTTED.fullmatch(target)
+    if looks_python and " " not in target and shutil.which(target) is None:
+        raise UsageError(
+            f"{target} is neither a command nor a function; a function is written {target}:function"
+        )
     if sys.platform == "win32":
         raise UsageError("shell commands need a POSIX system; use package.module:function")
     else:
-        from andon.cli.shell import ShellCommand, user_shell
+        from andon.cli.command import ShellCommand, user_shell
 
-        # `andon run work.py a b` and `andon run package.work a b` lack their function. The shell would
-        # only say "not found", once per item.
-        looks_python = target.endswith(".py") or _DOTTED.fullmatch(target)
-        if looks_python and " " not in target and shutil.which(target) is None:
-            raise UsageError(
-                f"{target} is neither a command nor a function; a function is written {target}:function"
-            )
         return ShellCommand(target, user_shell())
