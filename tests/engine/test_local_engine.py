@@ -18,7 +18,7 @@ import pytest
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
 from andon._engines.local import crew, descriptors
 from andon._engines.payloads import Rang
-from andon._engines.port import Call, Config
+from andon._engines.port import Call
 from andon.errors import InitializerError, PoolBrokenError, SerializationError
 from andon.outcome import StoppedBy
 from tests.engine import tasks
@@ -796,11 +796,3 @@ def test_open_fork_with_hooks_and_main_by_name() -> None:
     )
     done = run_python(["-c", code])
     assert done.stdout.strip() == "[1, 2, 3]", done.stderr
-
-
-def test_an_unknown_platform_is_told_at_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    from andon._engines.local.engine import LocalEngine
-
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(NotImplementedError, match="Linux"):
-        LocalEngine().open(lambda events: None, Config(workers=1))
