@@ -54,6 +54,9 @@ class OrderedHold(macos.Hold):
         self._orders = Orders()
         try:
             super().__init__(serial, [*fds[:2], self._orders.reading_end, *fds[3:]])
+        except BaseException:
+            self._orders.close()
+            raise
         finally:
             self._orders.handed_over()
 

@@ -122,7 +122,7 @@ def test_S27_what_was_sent_before_a_death_counts(kind: str) -> None:
         *done, last = d.finish(d.submit_span(tasks.exit_at, list(range(6))))
         values: list[Any] = [v for event in done for v in event.payload.values]  # type: ignore[attr-defined]
         assert values == [0, 1, 2]
-        assert isinstance(last, Died) and last.item == 3
+        assert isinstance(last, Died) and last.index == 3
 
 
 def test_S21_a_start_that_fails_is_told(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,12 +163,12 @@ def test_only_spawn_is_there(kind: str) -> None:
             driver("forkserver").__enter__()
 
 
-def test_a_group_stops_at_the_first_failure(kind: str) -> None:
+def test_a_group_stops_at_the_first_failure(kind: str, stage: MakeStage) -> None:
     """The whole house on top of it."""
     with pytest.raises(ExceptionGroup) as caught:
         with andon.TaskGroup(workers=2, start_method="spawn") as group:
+            sibling = group.submit(tasks.check_loop, stage())
             group.submit(tasks.fail, "stop the line")
-            sibling = group.submit(andon.sleep, 60)
     assert [str(error) for error in caught.value.exceptions] == ["stop the line"]
     assert sibling.cancelled()
     eventually(lambda: not group_is_alive())

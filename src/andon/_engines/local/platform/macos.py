@@ -201,11 +201,11 @@ class Hold:
 
     def left(self) -> set[int]:
         """Of its group, and of what had left the group before the kill."""
-        found = {process.pid for process in self._tree if _lives(process)}
+        tree = self._tree
         with suppress(OSError):
             os.killpg(self.pid, 0)  # fails when the group is empty, as it mostly is
-            found |= {p.pid for p in psutil.process_iter() if _group(p.pid) == self.pid}
-        return found
+            tree = tree + [p for p in psutil.process_iter() if _group(p.pid) == self.pid]
+        return {process.pid for process in tree if _lives(process)}
 
     # What the crew asks for ----------------------------------------------------------------------
 
