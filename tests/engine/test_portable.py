@@ -62,8 +62,6 @@ def test_every_worker_gets_its_share(kind: str, prestart: bool, stage: MakeStage
 def test_S15_stops_that_unwind(
     kind: str, stage: MakeStage, task: Any, rung: StoppedBy
 ) -> None:
-    if (kind, task) == ("threads", tasks.nap):
-        pytest.skip("only on Windows does an order end a sleep, too")
     running = stage("running")
     with driver("spawn", 2) as d:
         ident = d.submit(task, running)
@@ -95,14 +93,16 @@ def test_S20_S22_the_tree_is_gone_before_the_end_is_told(kind: str, stage: MakeS
     """But for orphans: without a subreaper nobody can tell whose they were."""
     running = stage("running")
     with driver("spawn") as d:
-        ident = d.submit(tasks.with_children, running)
-        *tree, orphan = (int(p) for p in d.reached(running)[0].split())
-        d.stop(0.0, 0.0)
-        d.finish(ident)
-        try:
-            assert not any(alive(pid) for pid in tree)
-        finally:
-            os.kill(orphan, signal.SIGKILL)
+        for kill_after in (2.0, 0.0):
+            ident = d.submit(tasks.with_children, running)
+            *tree, orphan = (int(p) for p in d.reached(running)[0].split())
+            d.stop(0.0, kill_after)
+            d.finish(ident)
+            try:
+                assert not any(alive(pid) for pid in tree)
+            finally:
+                os.kill(orphan, signal.SIGKILL)
+            d.new_group()
 
 
 def test_S25_a_death_is_that_tasks_alone(kind: str) -> None:

@@ -7,9 +7,9 @@ of the stacks are noticed late, or not before the kill.
 
 from __future__ import annotations
 
-import _thread
 import faulthandler
 import os
+from _thread import interrupt_main, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -24,13 +24,13 @@ def obey(lifeline: int, stack: int, leave: Callable[[], None]) -> None:
         while order := _read(lifeline):
             if order == _wire.INTERRUPT:
                 # Runs the handler in the main thread, where it looks for itself (S17).
-                _thread.interrupt_main(INTERRUPT_SIGNAL)
+                interrupt_main(INTERRUPT_SIGNAL)
             elif order == _wire.DUMP_STACKS:
                 with suppress(OSError, ValueError):
                     faulthandler.dump_traceback(stack, all_threads=True)
         leave()
 
-    _thread.start_new_thread(listen, ())
+    start_new_thread(listen, ())
 
 
 def _read(fd: int) -> bytes:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _SIGKILL = 9  # Windows has no name for it; there it stands for the end of a job
 
 # Where a worker calls the task: what lies below in a stack is the worker itself.
-_CALLER = f'"{os.path.join(os.path.dirname(_worker.__file__ or ""), "call.py")}"'
+_WORKER = os.path.dirname(_worker.__file__ or "")
+_CALLER = f'"{os.path.join(_WORKER, "call.py")}"'
+_LISTENER = f'"{os.path.join(_WORKER, "orders.py")}"'  # a thread that is the worker's own
 
 _DOING = {
     _board.IDLE: "after the task, whose answer cannot be read",
@@ -99,11 +101,15 @@ def tell(worker: WorkerProcess, phase: int | None, hint: str) -> str:
 
 def stack_text(dump: bytes) -> str | None:
     """A dump of `faulthandler` without the frames below the call of the task."""
-    shown, below = [], False
+    shown: list[str] = []
+    below, begun = False, 0
     for line in dump.decode("utf-8", "replace").splitlines():
         if not line.startswith("  File "):
-            below = False  # the next thread begins
+            below, begun = False, len(shown)  # the next thread begins
         elif _CALLER in line:
+            below = True
+        elif _LISTENER in line:
+            del shown[begun:]
             below = True
         if not below:
             shown.append(line)

@@ -159,7 +159,7 @@ class Hold:
         self.pid = self._process.pid
         self.exitcode: int | None = None
         self._reaped = False
-        self._tree: list[psutil.Process] = []  # of those that we have killed
+        self._tree: dict[int, psutil.Process] = {}  # descendants, when we last looked
         self._seen: Handler | None = None
         self._poller: Poller | None = None
         try:
@@ -182,7 +182,7 @@ class Hold:
     def dead(self) -> None:
         """It has ended, and is not reaped: its group's number is still its own."""
         self._unwatch_end()
-        self._kill_group()
+        self._kill_tree()
         if self._seen is not None:
             self._seen()
 
@@ -201,10 +201,10 @@ class Hold:
 
     def left(self) -> set[int]:
         """Of its group, and of what had left the group before the kill."""
-        tree = self._tree
+        tree = list(self._tree.values())
         with suppress(OSError):
             os.killpg(self.pid, 0)  # fails when the group is empty, as it mostly is
-            tree = tree + [p for p in psutil.process_iter() if _group(p.pid) == self.pid]
+            tree += [p for p in psutil.process_iter() if _group(p.pid) == self.pid]
         return {process.pid for process in tree if _lives(process)}
 
     # What the crew asks for ----------------------------------------------------------------------
@@ -218,7 +218,8 @@ class Hold:
         self._seen = None
 
     def interrupt(self) -> None:
-        """Step 2."""
+        """Step 2. It may leave by itself now, and its descendants become nobody's."""
+        self._look()
         self._signal(INTERRUPT_SIGNAL)
 
     def ask_for_stack(self) -> None:
@@ -227,19 +228,23 @@ class Hold:
 
     def kill(self) -> None:
         """Step 3. Its descendants are looked up first: orphans cannot be told from others."""
-        if self._reaped:
-            return
-        with suppress(psutil.Error):
-            self._tree += psutil.Process(self.pid).children(recursive=True)
-        self._kill_group()
-        for process in self._tree:
-            with suppress(psutil.Error):
-                process.kill()
+        if not self._reaped:
+            self._look()
+            self._kill_tree()
 
-    def _kill_group(self) -> None:
+    def _look(self) -> None:
+        # Some milliseconds, under the engine's lock: `psutil` reads the whole process table.
+        with suppress(psutil.Error):
+            for process in psutil.Process(self.pid).children(recursive=True):
+                self._tree[process.pid] = process
+
+    def _kill_tree(self) -> None:
         for kill in (os.killpg, os.kill):
             with suppress(OSError):
                 kill(self.pid, signal.SIGKILL)
+        for process in self._tree.values():
+            with suppress(psutil.Error):
+                process.kill()  # looks whether it is still the same one
 
     def _signal(self, number: int) -> None:
         if not self._reaped:
