@@ -68,6 +68,7 @@ class OrderedHold(macos.Hold):
         threading.Thread(target=wait, name="waiter", daemon=True).start()
 
     def interrupt(self) -> None:
+        self._look()
         self._orders.give(_wire.INTERRUPT)
 
     def ask_for_stack(self) -> None:
