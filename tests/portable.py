@@ -23,6 +23,7 @@ from andon._board import joined, own_board
 from andon._engines.local import spawner, system, threads
 from andon._engines.local.orders import Orders
 from andon._engines.local.platform import macos
+from andon._runtime import options
 
 KINDS = ("poll", "threads")
 
@@ -33,6 +34,7 @@ def engine_of(kind: str) -> Iterator[None]:
     own_board()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(macos, "WORKER", "tests.portable_worker")
+        patch.setattr(options, "_METHODS", ("spawn",))
         patch.setattr(system, "exists", spawner.exists)
         for board in joined():
             patch.setattr(board, "bell_fd", -1)
