@@ -164,7 +164,6 @@ def figures(cells: Cells, bare: Bare, *, workers: int, method: str, kill_after: 
             if row.rung == "kill":
                 target, words = target + kill_after * 1e3, f" (kill_after + …){words}"
             add(name, "first", f"next first result{words}", target)
-            add(name, "full", f"all workers at work again{words}", target)
     check = spread(bare.check)
     if check is not None:
         found.append(Figure("one check of the token", 150.0, check.median, "ns"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 _MINT = object()
@@ -16,8 +17,8 @@ class Cancelled(BaseException):
     `reason` says why, as text; `token` is the token whose stop it reports.
     """
 
-    reason: str
-    token: Any
+    _reason: str | Callable[[], str]
+    _token: Callable[[], Any]
 
     def __init__(self, *args: Any) -> None:
         if not args or args[0] is not _MINT:
@@ -25,20 +26,45 @@ class Cancelled(BaseException):
                 "andon.Cancelled is raised by andon only; to stop a group call "
                 "andon.current_token().cancel('why'), or raise an error of your own"
             )
-        super().__init__(*args[1:])
+        super().__init__()
+
+    @property
+    def reason(self) -> str:
+        """Why, as text."""
+        if not isinstance(self._reason, str):
+            self._reason = self._reason()
+        return self._reason
+
+    @property
+    def token(self) -> Any:
+        """The token whose stop this is; None where it has come from another process."""
+        return self._token()
+
+    def __str__(self) -> str:
+        return self.reason
+
+    def __repr__(self) -> str:
+        return f"Cancelled({self.reason!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (cancelled, (self.reason,))
 
 
-def cancelled(reason: str, token: Any = None) -> Cancelled:
-    """Make a `Cancelled`: the library's own way to build one."""
-    exc = Cancelled(_MINT, reason)
-    exc.reason = reason
-    exc.token = token
+def _nobody() -> None:
+    return None
+
+
+def cancelled(
+    reason: str | Callable[[], str], token: Callable[[], Any] = _nobody
+) -> Cancelled:
+    """Make a `Cancelled`: the library's own way to build one. Both may be found out later: a
+    sibling that stops should not be held up by what hardly anyone reads."""
+    exc = Cancelled(_MINT)
+    exc._reason = reason
+    exc._token = token
     return exc
 
 
-def raise_cancelled(reason: str, token: Any = None) -> NoReturn:
-    """Raise a fresh `Cancelled`."""
-    raise cancelled(reason, token)
+def raise_cancelled(reason: str, token: Any) -> NoReturn:
+    """Raise a fresh `Cancelled` of this token."""
+    raise cancelled(reason, lambda: token)

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import CellType, FunctionType
 from typing import Any
 
+from andon import _multiprocessing
+
 PROTOCOL = 5
 _TRIES = 500  # members tried alone, at most, to find the one to blame
 _DEPTH = 8
@@ -35,11 +37,14 @@ def dumps(
     """
     try:
         data = pickle.dumps(obj, PROTOCOL)
-        if b"__main__" not in data:
+        if b"__main__" not in data and _multiprocessing.MARK not in data:
             return data
     except (pickle.PicklingError, AttributeError, TypeError):
         pass
-    return _dumps_by_value(obj, main_by_reference, homeward)
+    data = _dumps_by_value(obj, main_by_reference, homeward)
+    if _multiprocessing.MARK in data and not homeward:
+        data = _multiprocessing.with_key(data)
+    return data
 
 
 def main_globals() -> dict[str, Any]:
@@ -129,6 +134,9 @@ def _pickler_class() -> Any:
 
             def reducer_override(self, obj: Any) -> Any:
                 if not isinstance(obj, FunctionType | type):
+                    reduced = _multiprocessing.reduce(obj)
+                    if reduced is not NotImplemented:
+                        return reduced
                     return super().reducer_override(obj)
                 if self._main is not None:
                     name = _inherited_name(obj, self._main)

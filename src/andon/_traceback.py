@@ -20,6 +20,8 @@ Frame = tuple[str, int | None, int | None, int | None, int | None, str]
 Story = str | tuple[tuple[Frame, ...], str]
 """The whole text, or frames and last lines: built-in types only, so that it can be marshalled."""
 
+# Of which more is printed than their message: a line of source, suggestions for what is misspelt.
+_ELABORATE = (BaseExceptionGroup, SyntaxError, NameError, AttributeError, ImportError)
 _MOST_FRAMES = 100  # more are shortened, which is the formatter's business
 
 
@@ -28,18 +30,17 @@ def tell(error: BaseException, skip: tuple[str, ...] = ()) -> Story:
 
     Never raises: user code that does (`__str__`, notes) is named in the text.
     """
-    import traceback  # 15 ms with `ast`; inherited, where something can be
-
     tb = error.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(skip):
         tb = tb.tb_next
     try:
         frames = _frames(tb) if _stands_alone(error) else None
         if not frames:
+            import traceback  # 15 ms with `ast`; inherited, where something can be
+
             return "".join(traceback.format_exception(type(error), error, tb))
-        # With the traceback (its suggestions for misspelt names need it), but no frame of it.
-        alone = traceback.TracebackException(type(error), error, tb, limit=0)
-        return frames, "".join(alone.format_exception_only())
+        notes = getattr(error, "__notes__", ())
+        return frames, "\n".join([_pickling.describe(error), *notes, ""])
     except BaseException as worse:
         return (
             f"{_pickling.describe(error)}\n"
@@ -69,11 +70,11 @@ def show(story: Story) -> str:
 
 
 def _stands_alone(error: BaseException) -> bool:
-    """Is there no other error to show with it, and nothing to its last lines but its message?"""
+    """Is there no other error to show with it, and are its last lines but its message and notes?"""
     return (
         error.__cause__ is None
         and (error.__context__ is None or error.__suppress_context__)
-        and not isinstance(error, (BaseExceptionGroup, SyntaxError))
+        and not isinstance(error, _ELABORATE)
     )
 
 

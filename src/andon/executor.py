@@ -117,6 +117,7 @@ class ProcessPoolExecutor(SharedPool, Executor):
             timeout=self._times[3],
             chunksize=chunksize,
             buffersize=buffersize,
+            pool=self,
         )
 
     @sheltered

@@ -127,7 +127,7 @@ def imap(
     chunksize: int | None = None,
     buffersize: int | None = None,
     progress: Any = None,
-) -> Iterator[T]:
+) -> Results[T]:
     """Run `fn` for each item of a stream that may never end; iterate over the results.
 
     ```python
@@ -196,24 +196,56 @@ def streamed(
     more: tuple[Iterable[Any], ...] = (),
     progress: Any = None,
     end: float | None = None,
+    pool: object = None,
     **options: Any,
-) -> Generator[Any, None, None]:
-    """A scope's results as a generator that leaves the scope when it ends or is dropped.
+) -> Results[Any]:
+    """A scope's results as an iterator that leaves the scope when it ends or is dropped.
 
-    `end`: the monotonic time from which on waiting for a result raises `TimeoutError`.
+    `end`: the monotonic time from which on waiting for a result raises `TimeoutError`. `pool` is
+    kept alive as long.
     """
     try:
         stream = open_stream(scope.group, fn, items, more, **options)
-        results = _results(scope, stream, progress, end)
+        results = _results(scope, stream, progress, end, pool)
         next(results)  # it stands in its `try` now: dropping it leaves the scope
     except BaseException as error:
         scope.leave(error, None)
         raise
-    return results
+    return Results(stream, results)
+
+
+class Results(Iterator[T]):
+    """The results of a map that is under way; made by `imap` and its kin.
+
+    Dropping it, closing it, or leaving the loop over it stops what is left, and waits for that.
+    """
+
+    def __init__(self, stream: Stream, results: Generator[T, None, None]) -> None:
+        self._stream = stream
+        self._results = results
+
+    def __iter__(self) -> Results[T]:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._results)
+
+    def next(self, timeout: float | None = None) -> T:
+        """The next result; `multiprocessing.TimeoutError` where none comes in `timeout` seconds,
+        which changes nothing: one may ask again."""
+        if timeout is not None and not self._stream.wait(timeout):
+            from multiprocessing import TimeoutError as Late  # heavy
+
+            raise Late
+        return next(self._results)
+
+    def close(self) -> None:
+        """Stop what is left; blocks until that is over."""
+        self._results.close()
 
 
 def _results(
-    scope: Scope, stream: Stream, progress: Any, end: float | None
+    scope: Scope, stream: Stream, progress: Any, end: float | None, pool: object
 ) -> Generator[Any, None, None]:
     watcher: Watcher | None = None
     try:

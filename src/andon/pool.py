@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, NoReturn, TypeVar
 
 from andon._runtime.collector import Collector
@@ -10,7 +10,8 @@ from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
-from andon.mapping import streamed
+from andon._runtime.wakeup import Wakeup
+from andon.mapping import Results, streamed
 from andon.outcome import TraceEvent
 from andon.policy import Policy
 from andon.taskgroup import open_stream, submit_lone
@@ -84,80 +85,85 @@ class Pool(SharedPool):
             name="andon-pool",
         )
 
-    def apply(self, fn: Callable[..., T], args: Iterable[Any] = (), kwds: Any = None) -> T:
-        """Run `fn(*args, **kwds)` in a worker; block for its result."""
-        return self._submit(fn, args, kwds).result()
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Any = None) -> T:
+        """Run `func(*args, **kwds)` in a worker; block for its result."""
+        return self._submit(func, args, kwds).result()
 
     def apply_async(
         self,
-        fn: Callable[..., T],
+        func: Callable[..., T],
         args: Iterable[Any] = (),
         kwds: Any = None,
         callback: Callable[[T], Any] | None = None,
         error_callback: Callable[[BaseException], Any] | None = None,
     ) -> AsyncResult[T]:
         """As `apply`, but returns an `AsyncResult` at once."""
-        future = self._submit(fn, args, kwds)
-        result: AsyncResult[T] = AsyncResult(future)
+        future = self._submit(func, args, kwds)
+        result: AsyncResult[T] = AsyncResult(self, callback, error_callback)
+        result._source = future
         if callback is not None or error_callback is not None:
-            future.add_done_callback(lambda f: _call_back(result, callback, error_callback))
+            future.add_done_callback(lambda _: result._tell())
         return result
 
     def map(
-        self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None
+        self, func: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[T]:
-        """The results of `fn` over the items, as a list; the first failure stops and is raised."""
-        return self._map(fn, iterable, chunksize, star=False)
+        """The results of `func` over the items, as a list; the first failure stops the rest, and
+        is raised."""
+        return self._map(func, iterable, chunksize, star=False)
 
     def starmap(
-        self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
     ) -> list[T]:
         """As `map`, with each item unpacked into arguments."""
-        return self._map(fn, iterable, chunksize, star=True)
+        return self._map(func, iterable, chunksize, star=True)
 
     def map_async(
         self,
-        fn: Callable[..., T],
+        func: Callable[..., T],
         iterable: Iterable[Any],
         chunksize: int | None = None,
         callback: Callable[[list[T]], Any] | None = None,
         error_callback: Callable[[BaseException], Any] | None = None,
     ) -> AsyncResult[list[T]]:
         """As `map`, but returns an `AsyncResult` at once; the input is read at once too."""
-        return self._map_async(fn, iterable, chunksize, callback, error_callback, star=False)
+        return self._map_async(func, iterable, chunksize, callback, error_callback, star=False)
 
     def starmap_async(
         self,
-        fn: Callable[..., T],
+        func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         callback: Callable[[list[T]], Any] | None = None,
         error_callback: Callable[[BaseException], Any] | None = None,
     ) -> AsyncResult[list[T]]:
         """As `starmap`, but returns an `AsyncResult` at once."""
-        return self._map_async(fn, iterable, chunksize, callback, error_callback, star=True)
+        return self._map_async(func, iterable, chunksize, callback, error_callback, star=True)
 
     def imap(
         self,
-        fn: Callable[..., T],
+        func: Callable[..., T],
         iterable: Iterable[Any],
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Results[T]:
         """The results as an iterator, in order; the input is read lazily."""
-        return self._imap(fn, iterable, chunksize, buffersize, ordered=True)
+        return self._imap(func, iterable, chunksize, buffersize, ordered=True)
 
     def imap_unordered(
         self,
-        fn: Callable[..., T],
+        func: Callable[..., T],
         iterable: Iterable[Any],
         chunksize: int | None = None,
         *,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Results[T]:
         """The results as an iterator, as they end."""
-        return self._imap(fn, iterable, chunksize, buffersize, ordered=False)
+        return self._imap(func, iterable, chunksize, buffersize, ordered=False)
 
     def close(self) -> None:
         """Take no more work; what was accepted goes on. Does not block."""
@@ -234,16 +240,17 @@ class Pool(SharedPool):
         size = positive_int("chunksize", chunksize)
         if size is None:
             size = max(1, -(-len(items) // (4 * self._runtime.config.workers)))
-        result: AsyncResult[list[T]] = AsyncResult()
-        result._source = Collector(
+        result: AsyncResult[list[T]] = AsyncResult(self, callback, error_callback)
+        result._source = collector = Collector(
             self._open_group(make_policy(self._policy), self._times[0]),
             fn,
             items,
             star=star,
             chunksize=size,
             timeout=self._times[3],
-            on_done=lambda: _call_back(result, callback, error_callback),
+            on_done=result._tell,
         )
+        collector.start()
         return result
 
     def _imap(
@@ -254,7 +261,7 @@ class Pool(SharedPool):
         buffersize: int | None,
         *,
         ordered: bool,
-    ) -> Iterator[T]:
+    ) -> Results[T]:
         self._check_running()
         return streamed(
             self._open_scope(),
@@ -264,26 +271,35 @@ class Pool(SharedPool):
             timeout=self._times[3],
             chunksize=chunksize,
             buffersize=buffersize,
+            pool=self,
         )
 
 
 class AsyncResult(Generic[T]):
-    """The result of an `…_async` call, now or later."""
+    """The result of an `…_async` call, now or later: there once its callback has run."""
 
-    def __init__(self, source: Any = None) -> None:
-        self._source: Future[T] | Collector = source
+    def __init__(
+        self,
+        pool: Pool,
+        callback: Callable[[T], Any] | None,
+        error_callback: Callable[[BaseException], Any] | None,
+    ) -> None:
+        self._pool = pool  # kept alive as long
+        self._callbacks = callback, error_callback
+        self._called = callback is None and error_callback is None
+        self._wakeup = Wakeup()
+        self._source: Future[T] | Collector
 
     def ready(self) -> bool:
-        """Is the call over?"""
-        source = self._source
-        return source.done if isinstance(source, Collector) else source.done()
+        """Is the call over, and has its callback run?"""
+        return (self._called or self._pool._runtime.callbacks.is_current()) and self._over()
 
     def successful(self) -> bool:
         """Did it end without an error? `ValueError` while it is not over."""
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         try:
-            self.get(0)
+            self._result()
         except BaseException:  # a cancelled call is no success either
             return False
         return True
@@ -291,7 +307,10 @@ class AsyncResult(Generic[T]):
     def wait(self, timeout: float | None = None) -> None:
         """Block up to `timeout` seconds (None: until the call is over)."""
         source = self._source
-        if isinstance(source, Collector):
+        if not self._called:
+            self._pool._runtime.check_wait()
+            self._wakeup.wait(self.ready, timeout)
+        elif isinstance(source, Collector):
             source.wait(timeout)
         else:
             source._wait(timeout)
@@ -303,22 +322,38 @@ class AsyncResult(Generic[T]):
             from multiprocessing import TimeoutError as Late  # heavy
 
             raise Late
+        return self._result()
+
+    def _over(self) -> bool:
+        source = self._source
+        return source.done if isinstance(source, Collector) else source.done()
+
+    def _result(self) -> T:
         source = self._source
         if isinstance(source, Collector):
             return source.result()  # type: ignore[return-value]
         return source.result(0)
 
+    def _tell(self) -> None:
+        """Call back, once the call is over; then those who wait may know."""
+        callback, error_callback = self._callbacks
+        try:
+            if not self._called:
+                self._call_back(callback, error_callback)
+        finally:
+            self._called = True
+            self._wakeup.notify()
 
-def _call_back(
-    result: AsyncResult[Any],
-    callback: Callable[[Any], Any] | None,
-    error_callback: Callable[[BaseException], Any] | None,
-) -> None:
-    try:
-        value = result.get(0)
-    except BaseException as error:
-        if error_callback is not None:
-            error_callback(error)
-    else:
-        if callback is not None:
-            callback(value)
+    def _call_back(
+        self,
+        callback: Callable[[T], Any] | None,
+        error_callback: Callable[[BaseException], Any] | None,
+    ) -> None:
+        try:
+            value = self._result()
+        except BaseException as error:
+            if error_callback is not None:
+                error_callback(error)
+        else:
+            if callback is not None:
+                callback(value)

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,80 @@ def test_a_pool_cannot_be_pickled() -> None:
         with pytest.raises(NotImplementedError, match="cannot be passed"):
             pickle.dumps(pool)
         assert repr(pool) == "<andon.Pool state=RUN workers=1>"
+
+
+def test_results_are_there_when_their_callback_has_run() -> None:
+    with andon.Pool(2) as pool:
+        for _ in range(40):
+            got: list[Any] = []
+            assert pool.apply_async(square, (3,), callback=got.append).get(20) == 9
+            assert got == [9]
+            result = pool.map_async(square, range(3), callback=got.append)
+            result.wait(20)
+            assert result.ready() and got == [9, [0, 1, 4]]
+            failed = pool.apply_async(fail, ("x",), error_callback=got.append)
+            failed.wait(20)
+            assert isinstance(got[-1], ValueError)
+
+
+def test_a_callback_may_ask_for_its_own_result() -> None:
+    asked: list[Any] = []
+    with andon.Pool(1) as pool:
+
+        def ask(value: int) -> None:
+            asked.append((value, result.ready(), result.get(20)))
+
+        go = threading.Event()
+        pool._runtime.callbacks.put(go.wait)
+        result = pool.apply_async(square, (3,), callback=ask)
+        go.set()
+        assert result.get(20) == 9
+    assert asked == [(9, True, 9)]
+
+
+def test_a_callback_that_raises_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    got: list[Any] = []
+    with andon.Pool(1) as pool:
+        assert pool.map_async(square, [2], callback=fail).get(20) == [4]
+        assert pool.map_async(square, [3], callback=got.append).get(20) == [9]
+    assert got == [[9]] and "a callback raised" in caplog.text
+
+
+def test_the_standard_pools_names_of_parameters() -> None:
+    with andon.Pool(processes=1) as pool:
+        assert pool.apply(func=square, args=(2,)) == 4
+        assert pool.apply_async(func=square, args=(2,)).get(20) == 4
+        for method in (pool.map, pool.imap, pool.imap_unordered):
+            assert list(method(func=square, iterable=[1, 2], chunksize=1)) == [1, 4]
+        assert pool.map_async(func=square, iterable=[1, 2]).get(20) == [1, 4]
+        assert pool.starmap(func=pow, iterable=[(2, 3)]) == [8]
+        assert pool.starmap_async(func=pow, iterable=[(2, 3)]).get(20) == [8]
+
+
+def test_the_next_result_in_time_or_later(stage: Callable[..., Stage]) -> None:
+    go = stage("go")
+    with andon.Pool(1) as pool:
+        results = pool.imap(partial(hold, stage("running")), [go, go])
+        for _ in range(2):
+            with pytest.raises(multiprocessing.TimeoutError):
+                results.next(timeout=0.05)
+        go.release()
+        assert results.next(timeout=20) == "released"
+        go.release()
+        assert next(results) == "released"
+        with pytest.raises(StopIteration):
+            results.next(20)
+        results = pool.imap_unordered(fail, ["x"])
+        with pytest.raises(ValueError, match="x"):
+            results.next(20)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_results_outlive_the_name_of_their_pool() -> None:
+    assert list(andon.Pool(1).imap(square, range(4))) == [0, 1, 4, 9]
+    assert andon.Pool(1).map_async(square, range(4)).get(20) == [0, 1, 4, 9]
+    assert list(andon.ProcessPoolExecutor(1).map(square, range(4))) == [0, 1, 4, 9]
+    gc.collect()
 
 
 def test_an_executor(start_method: str) -> None:

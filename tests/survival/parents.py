@@ -58,21 +58,21 @@ def heard() -> str:
 
 
 def waits_to_be_killed(method: str, running: Stage) -> None:
-    executor = _start(method, running)
+    pool = _start(method, running)
     heard()
-    raise AssertionError(f"nobody killed us and {executor}")
+    raise AssertionError(f"nobody killed us and {pool}")
 
 
 def forks_and_waits_to_be_killed(method: str, running: Stage) -> None:
     """A child of the program's own outlives it; workers must not."""
-    executor = _start(method, running)
+    pool = _start(method, running)
     child = os.fork()
     if child == 0:
         time.sleep(60)
         os._exit(0)
     say(child)
     heard()
-    raise AssertionError(f"nobody killed us and {executor}")
+    raise AssertionError(f"nobody killed us and {pool}")
 
 
 def falls_off_its_end(method: str, running: Stage) -> None:
@@ -85,23 +85,23 @@ _kept: Any = None
 
 
 def leaves_by_sys_exit(method: str, running: Stage) -> NoReturn:
-    executor = _start(method, running)
+    pool = _start(method, running)
     heard()
-    assert executor
+    assert pool
     sys.exit(5)
 
 
 def leaves_by_os_exit(method: str, running: Stage) -> NoReturn:
-    executor = _start(method, running)
+    pool = _start(method, running)
     heard()
-    assert executor
+    assert pool
     os._exit(6)
 
 
 def fails(method: str, running: Stage) -> NoReturn:
-    executor = _start(method, running)
+    pool = _start(method, running)
     heard()
-    raise RuntimeError(f"the program failed with {executor} open")
+    raise RuntimeError(f"the program failed with {pool} open")
 
 
 def fails_in_a_group(method: str, running: Stage) -> NoReturn:
@@ -115,23 +115,52 @@ def fails_in_a_group(method: str, running: Stage) -> NoReturn:
 
 
 def drops_its_pool(method: str, running: Stage) -> None:
-    executor = _start(method, running)
+    pool = _start(method, running)
     heard()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        del executor
+        del pool
         gc.collect()
     say(" ".join(w.category.__name__ for w in caught))
     heard()  # goes on living: its workers do not
 
 
-def _start(method: str, running: Stage) -> andon.ProcessPoolExecutor:
-    executor = andon.ProcessPoolExecutor(len(BUSY), start_method=method)
+def _start(method: str, running: Stage) -> andon.Pool:
+    pool = andon.Pool(len(BUSY), start_method=method)
     for kind in BUSY:
-        executor.submit(busy, kind, running)
+        pool.apply_async(busy, (kind, running))
     for _ in range(5):
-        executor.submit(pid)
-    return executor
+        pool.apply_async(pid)
+    return pool
+
+
+# Executors, which finish what they have accepted, as the standard ones do -------------------------
+
+
+def leaves_an_executor(method: str, running: Stage, how: str) -> None:
+    global _kept
+    executor = andon.ProcessPoolExecutor(1, start_method=method)
+    _kept = [executor.submit(nap_and_say, running, n) for n in range(3)]
+    if how == "open":
+        _kept.append(executor)
+    elif how == "shut down":
+        executor.shutdown(wait=False)
+    elif how == "dropped":
+        del executor
+        gc.collect()
+    print("end of main", flush=True)
+
+
+def nap_and_say(running: Stage, number: int) -> None:
+    running.reach(os.getpid())
+    time.sleep(0.1)
+    print("ran", number, flush=True)
+
+
+def leaves_an_executor_that_never_ends(method: str, running: Stage) -> None:
+    global _kept
+    _kept = andon.ProcessPoolExecutor(1, start_method=method)
+    _kept.submit(busy, "c", running)
 
 
 # Forks (S38) -------------------------------------------------------------------------------------

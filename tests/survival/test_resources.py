@@ -43,6 +43,58 @@ def test_running_out(start_method: str, name: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+class NoThreads:
+    """No new thread can be had, of those whose name has this in it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if names in thread.name:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_no_thread_for_the_driver(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stays of a pool that could not be opened."""
+    with monkeypatch.context() as starved:
+        NoThreads(starved, "driver")
+        for make in (
+            lambda: andon.Pool(2, start_method=start_method),
+            lambda: andon.ProcessPoolExecutor(2, start_method=start_method),
+            lambda: andon.map(double, range(3), start_method=start_method),
+        ):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                make()
+    assert andon.map(double, range(3), start_method=start_method) == [0, 2, 4]
+
+
+def test_no_thread_for_the_driver_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pool is lost, and says so: nobody waits for it."""
+    with andon.Pool(2, start_method="forkserver") as pool:
+        waiting = pool.apply_async(sleep, (60,))
+        with monkeypatch.context() as starved:
+            NoThreads(starved, "andon-pool-driver")
+            with andon.TaskGroup(workers=1, start_method="fork") as tg:
+                tg.submit(double, 1)
+        with pytest.raises(andon.InternalError, match="can't start new thread"):
+            waiting.get(20)
+
+
+def test_no_thread_for_callbacks(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+    with andon.Pool(1, start_method=start_method) as pool:
+        with monkeypatch.context() as starved:
+            NoThreads(starved, "callbacks")
+            pool.apply_async(double, (2,), callback=called.append).wait()
+            eventually(lambda: called)
+        pool.apply_async(double, (3,), callback=called.append).wait()
+        eventually(lambda: len(called) == 2)
+    assert called == [4, 6]
+
+
 # The input ---------------------------------------------------------------------------------------
 
 

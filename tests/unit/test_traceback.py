@@ -79,7 +79,7 @@ def compiled() -> None:
         (plain, False),
         (deep, False),
         (noted, False),
-        (misspelt, False),
+        (misspelt, True),
         (suppressed, False),
         (compiled, False),
         (endless, True),

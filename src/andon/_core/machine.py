@@ -7,6 +7,9 @@ order in which they are taken settles every race. It knows no clock, thread or p
     engine          ── events ──▶ │ Machine │                        ──▶ futures
                                   └─────────┘
 
+Built in three storeys: `moves` over the tables; on it `fates`, what a decision means for tasks and
+an outcome for its group; on that, here, the events.
+
 Invariants, checked by `check_invariants()`:
   I1  every item of every task has at most one outcome, and items of a task end in order (S4)
   I2  an attempt is live exactly while the engine has it; live attempts never exceed the slots
@@ -20,61 +23,32 @@ Invariants, checked by `check_invariants()`:
 
 from __future__ import annotations
 
-import heapq
-from collections import OrderedDict, deque
 from typing import Any
 
 from andon._core import events as ev
 from andon._core.actions import (
     Action,
-    GroupClosed,
-    GroupStopping,
     Look,
-    PullWord,
-    Resolve,
     Send,
-    StopAttempt,
-    StopGroup,
-    TaskOver,
-    Trace,
 )
+from andon._core.fates import Fates
 from andon._core.records import GroupRecord, StopCause, TaskRecord
-from andon._core.table import GROUP_TABLE, TASK_TABLE, GroupTrigger, TaskTrigger
-from andon.errors import InternalError
-from andon.outcome import GroupState, Reason, ReasonKind, StoppedBy, TaskState, Verdict
-from andon.policy import Decision
+from andon._core.table import GroupTrigger, TaskTrigger
+from andon._core.timers import Timers
+from andon.outcome import GroupState, ReasonKind, StoppedBy, TaskState
 
-_VERDICTS = {
-    ReasonKind.FAILURE: Verdict.FAILED,
-    ReasonKind.BODY: Verdict.FAILED,
-    ReasonKind.DEADLINE: Verdict.FAILED,
-    ReasonKind.CANCEL: Verdict.CANCELLED,
-    ReasonKind.INTERRUPT: Verdict.CANCELLED,
-    ReasonKind.SHUTDOWN: Verdict.CANCELLED,
-    ReasonKind.PARENT: Verdict.CANCELLED,
-    ReasonKind.SUPERSEDED: Verdict.CANCELLED,
-}
-_STORY_LENGTH = 1000
 _LOOK_AGAIN = 0.001  # seconds; a shorter timeout must not make `Ticked` due for ever at one moment
 
 
-class Machine:
+class Machine(Fates):
     """All state of one pool. Feed it with `handle`; ask `wake_at` when to post `Ticked`."""
 
     def __init__(self, *, tracing: bool = False) -> None:
-        self.tracing = tracing
+        super().__init__(tracing=tracing)
         self.slots = 0
         self.broken: Any = None
-        self.groups: dict[int, GroupRecord] = {}
-        self._tasks: dict[int, TaskRecord] = {}  # not over yet
-        self._attempts: dict[int, TaskRecord] = {}
-        self._ready: deque[GroupRecord] = deque()  # groups with pending tasks, served in turn
-        self._timers: list[tuple[float, int, int, bool]] = []  # at, seq, id, is it a group's
+        self._timers = Timers(self._timer_counts, lambda: len(self._attempts) + len(self.groups))
         self._next_attempt = 1
-        self._next_timer = 0
-        self._now = 0.0
-        self._story: deque[tuple[Any, ...]] = deque(maxlen=_STORY_LENGTH)
-        self._out: list[Action] = []
         self._handlers = {
             ev.GroupOpened: self._group_opened,
             ev.Submitted: self._submitted,
@@ -106,10 +80,7 @@ class Machine:
 
     def wake_at(self) -> float | None:
         """When the next `Ticked` is due; None: never."""
-        timers = self._timers
-        while timers and not self._timer_is_valid(timers[0]):
-            heapq.heappop(timers)
-        return timers[0][0] if timers else None
+        return self._timers.next_at()
 
     def group(self, group: int) -> GroupRecord | None:
         """The record of an open group; None once it is closed."""
@@ -126,7 +97,7 @@ class Machine:
         group = GroupRecord(e.group, e.policy, e.grace, e.kill_after, e.deadline)
         self.groups[e.group] = group
         if e.deadline is not None:
-            self._arm(e.deadline, e.group, True)
+            self._timers.arm(e.deadline, e.group, True)
 
     def _submitted(self, e: ev.Submitted) -> None:
         group = self._open_group(e.group, e)
@@ -180,7 +151,7 @@ class Machine:
 
     def _ticked(self, e: ev.Ticked) -> None:
         while (at := self.wake_at()) is not None and at <= self._now:
-            _, _, ident, is_group = heapq.heappop(self._timers)
+            ident, is_group = self._timers.pop()
             if is_group:
                 group = self.groups[ident]
                 group.deadline = None
@@ -291,183 +262,6 @@ class Machine:
         self._decide(group, e.kind, e.message, source)
         self._close_if_over(group)
 
-    # Deciding ------------------------------------------------------------------------------------
-
-    def _decide(
-        self,
-        group: GroupRecord,
-        kind: ReasonKind,
-        message: str,
-        source: int | None,
-        *,
-        soon: bool = False,
-        grace: float | None = None,
-        kill_after: float | None = None,
-        payload: Any = None,
-    ) -> None:
-        if grace is not None and grace < group.grace:  # both only shrink (S9)
-            group.grace = grace
-        if kill_after is not None and kill_after < group.kill_after:
-            group.kill_after = kill_after
-        first = group.reason is None
-        reason = Reason(kind, message, source, self._now)
-        if group.reason is None or group.verdict is None:
-            group.reason, group.verdict = reason, _VERDICTS[kind]
-        trigger = GroupTrigger.DRAIN if soon else GroupTrigger.CANCEL
-        cancelling = GROUP_TABLE[group.state, trigger] is GroupState.CANCELLING
-        if cancelling and group.state is not GroupState.CANCELLING:
-            self._out.append(PullWord(group.id, group.reason))  # before anyone is told (S6)
-        self._move_group(group, trigger, reason)
-        if first:
-            self._out.append(GroupStopping(group.id, group.reason, group.verdict, payload))
-            pending, group.pending = group.pending, OrderedDict()
-            if pending:
-                self._ready.remove(group)
-        if cancelling:
-            for task in group.live.values():
-                self._note_stop(task, StopCause.GROUP)
-            if group.live:
-                self._out.append(StopGroup(group.id, group.grace, group.kill_after))
-        elif first and group.live:
-            self._out.append(StopGroup(group.id, group.grace, group.kill_after, soon=True))
-        if first:
-            for task in pending.values():
-                self._never_started(task)
-
-    def _ask_stop(self, task: TaskRecord, cause: StopCause, grace: float, kill: float) -> None:
-        assert task.attempt is not None
-        self._note_stop(task, cause)
-        self._out.append(StopAttempt(task.attempt, grace, kill))
-
-    def _note_stop(self, task: TaskRecord, cause: StopCause) -> None:
-        if task.over:
-            return  # every item has its outcome; only its worker is not idle yet
-        self._move(task, TaskTrigger.ASK_STOP)
-        if task.stop_cause is None:
-            task.stop_cause = cause
-        if task.cancel_from is None and cause is not StopCause.TIMEOUT:
-            task.cancel_from = task.lo  # what was asked is kept beside who asked first (S3)
-        task.check_at = None
-
-    # Resolving -----------------------------------------------------------------------------------
-
-    def _resolve_stop(
-        self, task: TaskRecord, by: StoppedBy, started: bool | None, payload: Any
-    ) -> None:
-        if task.stop_cause is StopCause.TIMEOUT and started is not False:
-            self._resolve(
-                task,
-                1,
-                TaskState.FAILED,
-                by,
-                started,
-                payload,
-                timeout=task.timeout,
-                message=f"ran longer than its timeout of {task.timeout:g} s",
-            )
-        elif task.stop_cause is StopCause.TIMEOUT:
-            return  # it had not begun after all: it goes back to the queue with the rest
-        else:
-            self._resolve(task, 1, TaskState.CANCELLED, by, started, payload)
-
-    def _never_started(self, task: TaskRecord) -> None:
-        count = task.size - task.lo
-        if task.cancel_from is None:
-            task.cancel_from = task.lo
-        self._resolve(
-            task, count, TaskState.CANCELLED, StoppedBy.NEVER_STARTED, False, None
-        )
-
-    def _resolve(
-        self,
-        task: TaskRecord,
-        count: int,
-        state: TaskState,
-        by: StoppedBy | None,
-        started: bool | None,
-        payload: Any,
-        *,
-        timeout: float | None = None,
-        dead: bool = False,
-        message: str = "",
-    ) -> None:
-        group, stats, index = task.group, task.group.stats, task.lo
-        task.lo += count
-        if task.reported:
-            task.check_at = None  # nothing is with the engine that could overrun
-        if state is TaskState.SUCCEEDED:
-            stats.succeeded += count
-        elif state is TaskState.FAILED:
-            stats.failed += count
-            task.failed += count
-        else:
-            stats.cancelled += count
-            task.cancelled += count
-        requested = task.cancel_from is not None and index >= task.cancel_from
-        resolve = Resolve(
-            task.id, index, count, state, by, started, requested, payload, timeout, dead
-        )
-        policy = group.policy
-        if state is TaskState.SUCCEEDED and policy.failures_only:
-            self._out.append(resolve)
-        else:
-            decision = policy.on_outcome(stats, state)
-            if decision is not Decision.CONTINUE:
-                # The word is pulled before the failed future resolves (S6).
-                soon = decision is Decision.DRAIN
-                message = message or f"task {task.index + index} failed"
-                self._decide(group, ReasonKind.FAILURE, message, task.index + index, soon=soon)
-            self._out.append(resolve)
-        if task.over:
-            self._finish(task)
-
-    def _finish(self, task: TaskRecord) -> None:
-        if task.failed:
-            trigger = TaskTrigger.FAIL
-        elif task.cancelled:
-            trigger = TaskTrigger.CANCEL
-        else:
-            trigger = TaskTrigger.SUCCEED
-        self._move(task, trigger)
-        del self._tasks[task.id]
-        self._out.append(TaskOver(task.id))
-
-    def _release(self, task: TaskRecord, attempt: int) -> None:
-        """The attempt is over: what it did not begin is cancelled, or goes back to the queue."""
-        group = task.group
-        del self._attempts[attempt]
-        del group.live[attempt]
-        task.attempt = None
-        task.check_at = None
-        if not task.over:
-            if group.stopping or task.cancel_from is not None:
-                self._never_started(task)
-            else:
-                task.stop_cause = None
-                self._move(task, TaskTrigger.GIVE_BACK)
-                if not group.pending:
-                    self._ready.append(group)
-                group.pending[task.id] = task
-                group.pending.move_to_end(task.id, last=False)
-        self._close_if_over(group)
-
-    def _close_if_over(self, group: GroupRecord) -> None:
-        if group.live or group.pending or not group.body_left:
-            return
-        if group.state is GroupState.CLOSED:
-            return
-        self._move_group(group, GroupTrigger.CLOSE)
-        if group.verdict is None:
-            group.verdict = Verdict.OK
-        stats = group.stats
-        if stats.done != stats.submitted:
-            raise InternalError(
-                f"group {group.id} closes with {stats.submitted} tasks and {stats.done} outcomes",
-                story=tuple(self._story),
-            )
-        del self.groups[group.id]
-        self._out.append(GroupClosed(group.id, group.verdict, group.reason))
-
     # Dispatching ---------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
@@ -492,71 +286,30 @@ class Machine:
             if task.timeout is not None:
                 self._watch(task, self._now + task.timeout)
 
-    # Timers --------------------------------------------------------------------------------------
-
-    def _arm(self, at: float, ident: int, is_group: bool) -> None:
-        if len(self._timers) > 64 + 4 * (len(self._attempts) + len(self.groups)):
-            # Short tasks with long timeouts leave stale timers behind; they must not pile up.
-            self._timers = [timer for timer in self._timers if self._timer_is_valid(timer)]
-            heapq.heapify(self._timers)
-        self._next_timer += 1
-        heapq.heappush(self._timers, (at, self._next_timer, ident, is_group))
-
     def _watch(self, task: TaskRecord, at: float) -> None:
         assert task.attempt is not None
         task.check_at = at
-        self._arm(at, task.attempt, False)
+        self._timers.arm(at, task.attempt, False)
 
-    def _timer_is_valid(self, timer: tuple[float, int, int, bool]) -> bool:
-        at, _, ident, is_group = timer
+    def _timer_counts(self, at: float, ident: int, is_group: bool) -> bool:
         if is_group:
             group = self.groups.get(ident)
             return group is not None and group.deadline == at
         task = self._attempts.get(ident)
         return task is not None and task.check_at == at
 
-    # Moving --------------------------------------------------------------------------------------
-
-    def _move(self, task: TaskRecord, trigger: TaskTrigger) -> None:
-        before = task.state
-        after = TASK_TABLE[before, trigger]
-        self._story.append((self._now, "task", task.id, task.attempt, before, trigger))
-        if after is None:
-            raise self._bug(task, f"task {task.id} is {before}: it cannot {trigger.value}")
-        task.state = after
-        if self.tracing and before is not after:
-            self._out.append(
-                Trace(
-                    self._now, task.group.id, task.id, task.attempt, before, after, trigger.value
-                )
-            )
-
-    def _move_group(
-        self, group: GroupRecord, trigger: GroupTrigger, why: Reason | None = None
-    ) -> None:
-        before = group.state
-        after = GROUP_TABLE[before, trigger]
-        self._story.append((self._now, "group", group.id, None, before, trigger))
-        if after is None:
-            raise InternalError(
-                f"group {group.id} is {before}: it cannot {trigger.value}",
-                story=tuple(self._story),
-            )
-        group.state = after
-        if self.tracing and (before is not after or why is not None):  # later reasons too (S8)
-            cause = trigger.value if why is None else str(why)
-            self._out.append(Trace(self._now, group.id, None, None, before, after, cause))
+    # Finding -------------------------------------------------------------------------------------
 
     def _open_group(self, ident: int, event: ev.Event) -> GroupRecord:
         group = self.groups.get(ident)
         if group is None:
-            raise InternalError(f"{event} for a group that is not open", story=tuple(self._story))
+            raise self._wrong(f"{event} for a group that is not open")
         return group
 
     def _attempt(self, ident: int, event: ev.Event) -> TaskRecord:
         task = self._attempts.get(ident)
         if task is None:
-            raise InternalError(f"{event} of an attempt that is over", story=tuple(self._story))
+            raise self._wrong(f"{event} of an attempt that is over")
         return task
 
     def _item(self, ident: int, index: int, event: ev.Event) -> TaskRecord:
@@ -564,11 +317,6 @@ class Machine:
         if index != task.lo or task.reported:
             raise self._bug(task, f"{event}, but item {task.lo} of {task.size} is the next")
         return task
-
-    def _bug(self, task: TaskRecord, message: str) -> InternalError:
-        story = tuple(line for line in self._story if line[2] == task.id and line[1] == "task")
-        told = "\n".join(f"  {at:.6f} attempt {a}: {s} {t.value}" for at, _, _, a, s, t in story)
-        return InternalError(f"{message}\nthe story of task {task.id}:\n{told}", story=story)
 
     def check_invariants(self) -> None:
         """Assert what the head of this file promises; for tests."""

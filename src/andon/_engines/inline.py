@@ -77,7 +77,7 @@ class InlineEngine:
                 self._token._pull(KIND_CANCEL)
         return gone
 
-    def look(self) -> list[Row]:
+    def look(self, row: int | None = None) -> list[Row]:
         """The one row there is."""
         if self._now is None:
             return []

@@ -127,8 +127,8 @@ class Engine(Protocol):
         running attempts go on, and only what has not begun is stopped. Returns the attempts that
         had not been given to a worker: they are over, and no event tells of them."""
 
-    def look(self) -> list[Row]:
-        """What the workers are doing now."""
+    def look(self, row: int | None = None) -> list[Row]:
+        """What the workers are doing now; `row`: the one of that row on our board only."""
 
     def pump(self, timeout: float | None) -> None:
         """Wait up to `timeout` seconds (None: until something happens), then post."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
+
+_log = logging.getLogger("andon")
 
 
 class CallbackThread:
@@ -18,15 +21,24 @@ class CallbackThread:
         self._closed = False
 
     def put(self, run: Callable[[], None]) -> bool:
-        """Hand one over; False once closed, and then the caller runs it."""
+        """Hand one over; False where it is closed or cannot start: then the caller runs it."""
         with self._lock:
             if self._closed:
                 return False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # there can be no more: the caller does it
+                    self._thread = None
+                    return False
             self._queue.put(run)
         return True
+
+    def run(self, callback: Callable[[], None]) -> None:
+        """Have the thread run it; where there is none any more, the caller does."""
+        if not self.put(callback):
+            _call(callback)
 
     def is_current(self) -> bool:
         """Is the calling thread the one that runs them?"""
@@ -45,5 +57,12 @@ class CallbackThread:
 
     def _loop(self) -> None:
         while (run := self._queue.get()) is not None:
-            run()
+            _call(run)
             del run
+
+
+def _call(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except BaseException:  # a callback's SystemExit must not end the thread of all others
+        _log.exception("a callback raised")

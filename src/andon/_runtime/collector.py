@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from andon._cancelled import Cancelled
 from andon._engines.port import Call
+from andon._pickling import describe
 from andon._runtime.endings import raise_first
 from andon._runtime.groups import Group
 from andon._runtime.tasks import Task
 from andon._runtime.wakeup import Wakeup
-from andon.outcome import Outcome, TaskState
+from andon.outcome import Outcome, ReasonKind, TaskState
 
 
 class Collector:
-    """Submits all items at once in spans of `chunksize`; `on_done` runs once, when all is over.
+    """`start` submits all items at once in spans of `chunksize`; `on_done` runs once, when all is
+    over.
 
     The group is the call's own: it is over exactly when the call is.
     """
@@ -31,24 +34,40 @@ class Collector:
         on_done: Callable[[], None],
     ) -> None:
         self.group = group
+        self._fn = fn
+        self._items = items
+        self._star = star
+        self._chunksize = chunksize
+        self._timeout = timeout
         self._values: list[Any] = [None] * len(items)
         self._on_done = on_done
         self._told = False
         self._wakeup = Wakeup()
         group.on_stopping.append(self._look)
-        runtime = group.runtime
-        for lo in range(0, len(items), chunksize):
-            if group.reason is not None:
-                break  # the first failure came before the last span was sent
-            chunk = list(items[lo : lo + chunksize])
-            runtime.submit(
-                group,
-                Call(fn, items=chunk, star=star),
-                lambda task: self,
-                size=len(chunk),
-                timeout=timeout,
-            )
-        runtime.leave_body(group)
+
+    def start(self) -> None:
+        """Submit everything; never waits. May call `on_done` before it returns."""
+        group, items, size = self.group, self._items, self._chunksize
+        self._items = ()
+        try:
+            for lo in range(0, len(items), size):
+                if group.reason is not None:
+                    break  # the first failure came before the last span was sent
+                chunk = list(items[lo : lo + size])
+                group.runtime.submit(
+                    group,
+                    Call(self._fn, items=chunk, star=self._star),
+                    lambda task: self,
+                    size=len(chunk),
+                    timeout=self._timeout,
+                )
+        except Cancelled:
+            pass  # the failure came as we sent the next one
+        except BaseException as error:
+            group.runtime.stop(group, ReasonKind.BODY, describe(error))
+            raise
+        finally:
+            group.runtime.leave_body(group)
 
     @property
     def done(self) -> bool:
@@ -81,5 +100,4 @@ class Collector:
         if self.done and not self._told:
             self._told = True
             self._wakeup.notify()
-            if not self.group.runtime.callbacks.put(self._on_done):
-                self._on_done()
+            self.group.runtime.callbacks.run(self._on_done)

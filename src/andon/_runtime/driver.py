@@ -27,13 +27,17 @@ class Driver:
         self._late: threading.Thread | None = None  # was told to end, and has not yet
 
     def start(self) -> None:
-        """Start the thread. One that was late to end is waited for, by the new one: only one
-        thread pumps at a time."""
+        """Start the thread; raises RuntimeError where there can be no more. One that was late to
+        end is waited for, by the new one: only one thread pumps at a time."""
         self._leave = []
         self._thread = threading.Thread(
             target=self._loop, args=(self._leave, self._late), name=self._name, daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._thread = None
+            raise
 
     def is_current(self) -> bool:
         """Is the calling thread the driver?"""

@@ -43,7 +43,8 @@ def raise_group(group: Group, body: BaseException | None, owner: object) -> None
         return
     title = f"{group.reason}; {add_up(group)}" if group.reason is not None else add_up(group)
     error = BaseExceptionGroup(title, errors)
-    attach(error, owner or group)
+    for each in (error, *errors):  # `except*` makes a group of its own of the errors it takes
+        attach(each, owner or group)
     try:
         raise error from None
     finally:

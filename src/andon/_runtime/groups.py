@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from andon._cancelled import cancelled
+from andon._cancelled import raise_cancelled
 from andon._engines.port import GroupRef
 from andon._runtime.wakeup import Wakeup
 from andon.errors import GroupClosedError
@@ -86,7 +86,7 @@ class Group:
 
     def raise_cancelled(self) -> NoReturn:
         """Raise the group's own `Cancelled`."""
-        raise cancelled(str(self.reason), self.token)
+        raise_cancelled(str(self.reason), self.token)
 
     def wait_closed(self) -> None:
         """Block until the group is over. Bounded by its ladder (S21)."""

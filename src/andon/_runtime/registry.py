@@ -54,21 +54,39 @@ def pause_drivers() -> None:
 def resume_drivers() -> None:
     """After it, in the parent."""
     while _paused:
-        _paused.pop()._driver.start()
+        runtime = _paused.pop()
+        try:
+            runtime._driver.start()
+        except RuntimeError as error:  # no thread can be had: nobody may wait for that pool
+            runtime.crash(error)
 
 
 def shut_down(runtime: Runtime) -> None:
-    """Kill what is left of a pool that nobody closed."""
+    """End a pool that nobody closed: kill what is left of it, after its work where it finishes."""
     if runtime.foreign or runtime.closing:
         return
-    runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
-    runtime.close(_AT_EXIT)
+    if runtime.finishes:
+        runtime.wait_idle()
+    _kill(runtime)
+
+
+def _kill(runtime: Runtime) -> None:
+    if runtime.foreign:
+        return
+    if not runtime.closing:
+        runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
+    runtime.close(_AT_EXIT)  # where another thread is at it, this waits for that
 
 
 def _at_exit() -> None:
-    with uninterrupted:
+    try:
         for runtime in runtimes():
-            shut_down(runtime)
+            if runtime.finishes:  # an executor, which waits here; a Ctrl-C ends the wait
+                runtime.wait_idle()
+    finally:
+        with uninterrupted:
+            for runtime in runtimes():
+                _kill(runtime)
 
 
 def _after_fork_in_child() -> None:

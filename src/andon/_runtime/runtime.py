@@ -6,50 +6,44 @@
                                                                              futures, streams
 
 Whoever has an event takes the lock, lets the machine decide, performs the actions on the engine,
-releases the lock, and then delivers the notices, in order and one thread at a time. So a task is
-sent by the thread that submits it, without a hop; and no user code ever runs under the lock.
+releases the lock, and then delivers the notices (all that is in `performing`). So a task is sent by
+the thread that submits it, without a hop; and no user code ever runs under the lock.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from andon._core import actions as ac
 from andon._core import events as ev
-from andon._core.machine import Machine
-from andon._engines.payloads import Rang
-from andon._engines.port import Attempt, Call, Capabilities, Config, Engine
+from andon._engines.port import Call, Capabilities, Config, Engine
 from andon._gate import gate
-from andon._pickling import describe
 from andon._runtime import registry
 from andon._runtime.callbacks import CallbackThread
 from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
-from andon._runtime.hearing import KINDS, check_links, hear
-from andon._runtime.tasks import Sink, Task, outcomes_of
-from andon._runtime.wakeup import Wakeup
+from andon._runtime.hearing import check_links
+from andon._runtime.performing import Performer
+from andon._runtime.tasks import Sink, Task
 from andon.errors import (
     CleanupError,
     InternalError,
     PoolClosedError,
     WrongProcessError,
 )
-from andon.outcome import Reason, ReasonKind, TraceEvent
+from andon.outcome import ReasonKind, TraceEvent
 from andon.policy import Policy
 from andon.token import Token
 
 _HARDEST = 0.0
-_log = logging.getLogger("andon")
+_AT_ONCE = 2.0  # seconds to end workers that have done nothing yet
 
 
-class Runtime:
+class Runtime(Performer):
     """One pool at work. Every method is safe from any thread, and none but the `wait…` and
     `close` ones blocks for longer than the lock is held."""
 
@@ -60,35 +54,30 @@ class Runtime:
         name: str,
         trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
+        super().__init__(engine, config, trace)
         self.name = name
         self.config = config
-        self.crashed: InternalError | None = None
         self.foreign = False  # we are in a forked child: nothing here is ours (S38)
         self.closing = False
-        self._halted = False
+        self.finishes = False  # accepted work goes on when nobody closes it, also at exit
         self.callbacks = CallbackThread(f"{name}-callbacks")
-        self._lock = config.lock
-        self._trace = trace
-        self._machine = Machine(tracing=trace is not None)
-        self._engine = engine
-        self._groups: dict[int, Group] = {}
-        self._tasks: dict[int, Task] = {}
-        self._by_attempt: dict[int, Task] = {}
-        self.idle = Wakeup()  # told whenever no task is left
         self._ids = 0
-        self._notices: deque[Callable[[], None]] = deque()
-        self._delivery = threading.Lock()
         self._ended = threading.Event()  # `close` is through
-        self._sleeps_until = -math.inf  # of the driver: -inf while it is awake
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
         self._interrupts: deque[int] = deque()
-        with registry.opening(), self._lock:
-            self._caps: Capabilities = engine.open(self._post, config)
-            self._machine.handle(ev.SlotsChanged(self._caps.slots), time.monotonic())
+        with registry.opening():
+            with self._lock:
+                self._caps = engine.open(self._post, config)
+                self._machine.handle(ev.SlotsChanged(self._caps.slots), time.monotonic())
             self._driver = Driver(self, f"{name}-driver")
             registry.add(self)
-            self._driver.start()
+            try:
+                self._driver.start()
+            except BaseException:
+                registry.remove(self)
+                engine.close(_AT_ONCE)
+                raise
 
     # What facades call ---------------------------------------------------------------------------
 
@@ -229,6 +218,10 @@ class Runtime:
         """Is any task of any group not over?"""
         return bool(self._tasks)
 
+    def wait_idle(self) -> None:
+        """Block until every task of every group is over."""
+        self.idle.wait(lambda: not self._tasks or self.crashed is not None)
+
     # Waiting and closing -------------------------------------------------------------------------
 
     def check_wait(self) -> None:
@@ -303,10 +296,6 @@ class Runtime:
                 self._take_interrupts()
         self._deliver()
 
-    def wake(self) -> None:
-        """End the driver's wait; safe in a signal handler."""
-        self._caps.wake()
-
     def interrupt(self, count: int) -> None:
         """Ctrl-C, for the `count`th time; the signal handler calls it, so it only leaves a note."""
         self._interrupts.append(count)
@@ -324,169 +313,3 @@ class Runtime:
                         group.id, ReasonKind.INTERRUPT, "Ctrl-C", grace=hard, kill_after=hard
                     )
                 )
-
-    def crash(self, error: BaseException) -> None:
-        """A bug: nothing may hang on it. Every waiter is told, every worker ended."""
-        if self.crashed is None:
-            story = error.story if isinstance(error, InternalError) else ()
-            self.crashed = InternalError(f"andon itself failed: {error!r}", story=story)
-            self.crashed.__cause__ = error
-        with self._lock:
-            self._halted = True
-            tasks, self._tasks = list(self._tasks.values()), {}
-            groups = list(self._groups.values())
-        for task in tasks:
-            task.sink.broken(self.crashed)
-        for group in groups:
-            self._notify(group)
-        self.idle.notify()
-        self.wake()
-
-    # Under the lock ------------------------------------------------------------------------------
-
-    def _post(self, events: list[Any]) -> None:
-        """What an engine hands up."""
-        with self._lock:
-            for event in events:
-                if type(event) is Rang:
-                    hear(list(self._groups.values()), self._take, self._who_pulled)
-                else:
-                    if type(event) is ev.Failed:
-                        event.message = describe(event.payload.error)
-                    elif type(event) is ev.Died:
-                        event.message = event.payload.text
-                    self._take(event)
-        self._deliver()
-
-    def _take(self, event: ev.Event) -> None:
-        if self._halted:
-            return  # a bug left the machine between two states: it is never fed again
-        try:
-            self._perform(self._machine.handle(event, time.monotonic()))
-        except BaseException as error:
-            self._halted = True
-            self._notices.append(partial(self.crash, error))
-            return
-        at = self._machine.wake_at()
-        if at is not None and at < self._sleeps_until:
-            self._sleeps_until = at
-            self._caps.wake()
-
-    def _perform(self, actions: list[ac.Action]) -> None:
-        given_back: list[int] = []
-        for action in actions:
-            match action:
-                case ac.Resolve():
-                    task = self._tasks[action.task]
-                    self._notices.append(partial(self._resolve, task, action))
-                case ac.TaskOver():
-                    over = self._tasks.pop(action.task)
-                    if over.attempt is not None:
-                        self._by_attempt.pop(over.attempt, None)
-                    self._notices.append(partial(self._over, over))
-                case ac.Send():
-                    self._send(action)
-                case ac.PullWord():
-                    self._pull_word(self._groups[action.group].token, action.reason)
-                case ac.StopGroup():
-                    given_back += self._engine.stop(
-                        action.group, None, action.grace, action.kill_after, soon=action.soon
-                    )
-                case ac.StopAttempt():
-                    given_back += self._engine.stop(
-                        None, action.attempt, action.grace, action.kill_after
-                    )
-                case ac.Look():
-                    self._look(action.attempt)
-                case ac.GroupStopping():
-                    group = self._groups[action.group]
-                    group.verdict = action.verdict
-                    group.broken = action.payload
-                    group.reason = action.reason
-                    self._notices.append(partial(self._notify, group))
-                case ac.GroupClosed():
-                    group = self._groups.pop(action.group)
-                    group.verdict = action.verdict
-                    self._notices.append(partial(self._closed, group))
-                case ac.Trace():
-                    traced = self._tasks.get(action.task or 0)
-                    index = None if traced is None else traced.index
-                    self._notices.append(partial(self._tell_trace, action, index))
-        for attempt in given_back:
-            self._take(ev.AttemptEnded(attempt))
-
-    def _pull_word(self, token: Token, reason: Reason) -> None:
-        # A worker may have pulled it already (S11): then only the official reason is new.
-        token._pull(KINDS.index(reason.kind) + 1, reason.message)
-
-    def _send(self, action: ac.Send) -> None:
-        task = self._tasks[action.task]
-        if task.attempt is not None:
-            self._by_attempt.pop(task.attempt, None)
-        task.attempt = action.attempt
-        self._by_attempt[action.attempt] = task
-        self._engine.submit(
-            Attempt(action.attempt, task.group.ref, task.packed, action.lo, action.hi, action.fatal)
-        )
-
-    def _look(self, attempt: int) -> None:
-        for row in self._engine.look():
-            if row.attempt == attempt and row.started_at is not None and row.phase == "running":
-                task = self._by_attempt[attempt]
-                self._take(ev.Started(attempt, row.index if task.size > 1 else 0, row.started_at))
-                return
-
-    def _who_pulled(self, row_number: int) -> tuple[int | None, int | None]:
-        for row in self._engine.look():
-            if row.row == row_number:
-                task = self._by_attempt.get(row.attempt or 0)
-                return row.attempt, row.index if task is not None and task.size > 1 else 0
-        return None, None
-
-    # Without the lock ----------------------------------------------------------------------------
-
-    def _deliver(self) -> None:
-        # One thread at a time, so that notices keep their order; whoever finds it taken leaves its
-        # notices to that thread, which looks again after it has let go.
-        notices = self._notices
-        while notices:
-            if not self._delivery.acquire(blocking=False):
-                return
-            try:
-                while notices:
-                    notice = notices.popleft()
-                    try:
-                        notice()
-                    except BaseException as error:  # a bug of ours: nobody may be left waiting
-                        self.crash(error)
-            finally:
-                self._delivery.release()
-
-    def _tell_trace(self, t: ac.Trace, index: int | None) -> None:
-        assert self._trace is not None
-        try:
-            self._trace(TraceEvent(t.at, t.group, index, t.attempt, t.before, t.after, t.cause))
-        except Exception:  # a reader of the trace never touches what it reads about
-            _log.exception("a trace function raised")
-
-    def _resolve(self, task: Task, resolve: ac.Resolve) -> None:
-        group = task.group
-        for outcome in outcomes_of(task, resolve, group.reason):
-            group.record(outcome)
-            task.sink.take(task, outcome)
-
-    def _over(self, task: Task) -> None:
-        task.call = task.packed = None  # references to arguments go as soon as they can
-        task.sink.over(task)
-        if not self._tasks:
-            self.idle.notify()
-
-    def _notify(self, group: Group) -> None:
-        group.changed.notify()
-        for callback in group.on_stopping:
-            callback()
-
-    def _closed(self, group: Group) -> None:
-        group.token._on_cancel = None
-        group.closed = True
-        self._notify(group)

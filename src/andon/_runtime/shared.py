@@ -25,12 +25,13 @@ _END = 10.0  # seconds that closing waits for workers that have nothing left to 
 
 
 class SharedPool:
-    """A runtime that outlives its groups. Dropped unclosed: a warning, then a kill (S38)."""
+    """A runtime that outlives its groups. Dropped unclosed: a warning, then a kill (S38); an
+    executor finishes its work first, as the standard one does, and that is worth no warning."""
 
     _held = False  # the bridge, for Ctrl-C
     _closing = False  # it takes no more work
     _refusal: str  # what it then says
-    _exit_kills: bool  # what leaving the `with` does to accepted work
+    _exit_kills: bool  # what leaving the `with`, or being dropped, does to accepted work
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class SharedPool:
                 # For as long as it is open: lone calls have no scope that would do it.
                 self._held = bridge.hold()
                 self._runtime = runtime = open_runtime(drop_in=True, **options)
+                runtime.finishes = not self._exit_kills
                 # Lone calls stand alone: one failure cancels nothing.
                 self._loose = self._open_group(collect_all(), deadline=None)
                 name = repr(type(self).__name__)
@@ -108,11 +110,6 @@ class SharedPool:
             keep_outcomes=False,
         )
 
-    def _wait_idle(self) -> None:
-        """Block until every task of every group is over."""
-        runtime = self._runtime
-        runtime.idle.wait(lambda: not runtime.busy() or runtime.crashed is not None)
-
     @sheltered
     def _shut_down(self, *, kill: bool, interrupted: bool = False) -> None:
         """Stop or finish everything, then end the workers. Idempotent. `interrupted`: because of
@@ -130,7 +127,7 @@ class SharedPool:
                 elif interrupted:
                     runtime.stop(self._loose, ReasonKind.INTERRUPT, "Ctrl-C")
                 runtime.leave_body(self._loose)
-                self._wait_idle()
+                runtime.wait_idle()
                 runtime.close(_END)
             finally:
                 self._release()
@@ -144,13 +141,14 @@ def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
         bridge.release()
     if runtime.foreign or runtime.closing:
         return
-    warnings.warn(
-        f"an andon {kind} was dropped without being closed; its workers are killed. "
-        "Use it in a `with`, or call its closing method",
-        ResourceWarning,
-        stacklevel=2,
-    )
     # The collector runs in any thread, perhaps in the driver, perhaps under the lock.
     threading.Thread(
         target=registry.shut_down, args=(runtime,), name="andon-abandoned", daemon=True
     ).start()
+    if not runtime.finishes:  # last: it may be made to raise
+        warnings.warn(
+            f"an andon {kind} was dropped without being closed; its workers are killed. "
+            "Use it in a `with`, or call its closing method",
+            ResourceWarning,
+            stacklevel=2,
+        )

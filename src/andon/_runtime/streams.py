@@ -113,28 +113,16 @@ class Stream(Iterator[Any]):
 
     def next(self, timeout: float | None = None) -> Any:
         """The next result; blocks up to `timeout` seconds, then raises `TimeoutError`."""
-        self._group.runtime.check_wait()
-        self.started = True
-        if self._thread is None:
-            self._fill()
+        if not self.wait(timeout):
+            raise TimeoutError("no result was ready in time")
         outcome = self._pop()
         if outcome is None:
-            if not self._wakeup.wait(self._has_news, timeout):
-                raise TimeoutError("no result was ready in time")
-            outcome = self._pop()
-        while outcome is None:
             if self._error is not None:
                 raise self._error
             if self._stopping():
                 self._group.runtime.check_crash()
                 self._group.raise_cancelled()
-            if self._is_over():
-                raise StopIteration
-            if self._thread is None:
-                self._fill()
-            if not self._wakeup.wait(self._has_news, timeout):
-                raise TimeoutError("no result was ready in time")
-            outcome = self._pop()
+            raise StopIteration
         self._taken += 1
         self._room.notify()
         if self._as_outcomes:
@@ -144,6 +132,24 @@ class Stream(Iterator[Any]):
         if self._group.reason is None and outcome.state is TaskState.FAILED:
             return outcome.error  # the policy collects failures: it stands in the value's place
         self._group.raise_cancelled()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block until `next` has something to tell, a result, an error or the end; False after
+        `timeout` seconds."""
+        self._group.runtime.check_wait()
+        self.started = True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if self._thread is None:
+                try:
+                    self._fill()
+                except BaseException as error:  # of the input: for `next` to raise
+                    self._error = error
+            if self._has_result():
+                return True
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self._wakeup.wait(self._has_news, left):
+                return False
 
     def drain(self) -> None:
         """Read and run everything, keeping no results: nobody will ask for them."""
@@ -173,10 +179,11 @@ class Stream(Iterator[Any]):
             return None
 
     def _has_news(self) -> bool:
+        return self._has_result() or (self._thread is None and self._wants_more())
+
+    def _has_result(self) -> bool:
         ready = self._taken in self._ready if self._ordered else bool(self._done)
-        if ready or self._error is not None or self._stopping() or self._is_over():
-            return True
-        return self._thread is None and self._wants_more()
+        return ready or self._error is not None or self._stopping() or self._is_over()
 
     def _stopping(self) -> bool:
         """Is the group stopping, so that nothing more will be handed out?"""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from andon import _board
@@ -165,10 +166,7 @@ class State:
 
     def cancelled(self, by: str) -> Cancelled:
         """The running task's own `Cancelled`, marked with its attempt and the rung."""
-        token = self.token
-        if token is None and self.make_token is not None:
-            token = self.make_token()
-        exc = cancelled(self.reason(), token)
+        exc = cancelled(partial(_reason, self.board, self.slot, self.clear), self._own_token)
         exc._andon_mark = (self.attempt, by)  # type: ignore[attr-defined]
         return exc
 
@@ -182,10 +180,19 @@ class State:
 
     def reason(self) -> str:
         """Why the running task should stop, as text."""
-        pulled = self.board.read(self.slot, self.clear) if self.board is not None else None
-        if pulled is None:
-            return "this task was told to stop"
-        return reason_text(pulled.kind, pulled.message)
+        return _reason(self.board, self.slot, self.clear)
+
+    def _own_token(self) -> Any:
+        if self.token is None and self.make_token is not None:
+            return self.make_token()
+        return self.token
+
+
+def _reason(board: Board | None, slot: int, clear: int) -> str:
+    pulled = board.read(slot, clear) if board is not None else None
+    if pulled is None:
+        return "this task was told to stop"
+    return reason_text(pulled.kind, pulled.message)
 
 
 _REASONS = {

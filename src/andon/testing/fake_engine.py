@@ -121,13 +121,13 @@ class FakeEngine:
             self._changed.notify_all()
             return gone
 
-    def look(self) -> list[Row]:
+    def look(self, row: int | None = None) -> list[Row]:
         """A row for each attempt that was started."""
         with self._changed:
             return [
                 Row(n, None, h.attempt.id, h.item, "running", h.started_at, False, None, h.stopping)
                 for n, h in enumerate(self._held.values(), 1)
-                if h.started_at is not None
+                if h.started_at is not None and (row is None or row == n)
             ]
 
     def pump(self, timeout: float | None) -> None:

@@ -145,9 +145,13 @@ class LocalEngine:
         self._nudge()
         return gone
 
-    def look(self) -> list[Row]:
+    def look(self, row: int | None = None) -> list[Row]:
         """One row per live worker."""
-        return [_row(w) for w in self._crew.workers.values() if w.pid is not None]
+        return [
+            _row(w)
+            for w in self._crew.workers.values()
+            if w.pid is not None and (row is None or row == w.row_number)
+        ]
 
     def pump(self, timeout: float | None) -> None:
         """See the head of this file."""

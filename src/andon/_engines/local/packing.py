@@ -94,14 +94,7 @@ class Packer:
         arguments here, and only here."""
         with _spawning():
             try:
-                data = dumps((initializer, initargs), self._main)
-                if b"multiprocessing.connection" in data:
-                    raise TypeError(
-                        "pipes and queues of `multiprocessing` are descriptors, which cannot be "
-                        "handed to workers that are replaced when they die; use "
-                        "start_method='fork', or a manager's queue"
-                    )
-                return data
+                return dumps((initializer, initargs), self._main)
             except Exception as error:
                 parts = [("initializer", initializer)]
                 parts += [(f"initargs[{i}]", arg) for i, arg in enumerate(initargs)]

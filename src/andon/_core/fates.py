@@ -1,0 +1,220 @@
+"""Fates: what a decision means for a group's tasks, and what an outcome means for its group.
+
+The middle of the machine: `moves` below it, the events above. Its state is what is open now.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Any
+
+from andon._core.actions import (
+    GroupClosed,
+    GroupStopping,
+    PullWord,
+    Resolve,
+    StopAttempt,
+    StopGroup,
+    TaskOver,
+)
+from andon._core.moves import Moves
+from andon._core.records import GroupRecord, StopCause, TaskRecord
+from andon._core.table import GROUP_TABLE, GroupTrigger, TaskTrigger
+from andon.outcome import GroupState, Reason, ReasonKind, StoppedBy, TaskState, Verdict
+from andon.policy import Decision
+
+_VERDICTS = {
+    ReasonKind.FAILURE: Verdict.FAILED,
+    ReasonKind.BODY: Verdict.FAILED,
+    ReasonKind.DEADLINE: Verdict.FAILED,
+    ReasonKind.CANCEL: Verdict.CANCELLED,
+    ReasonKind.INTERRUPT: Verdict.CANCELLED,
+    ReasonKind.SHUTDOWN: Verdict.CANCELLED,
+    ReasonKind.PARENT: Verdict.CANCELLED,
+    ReasonKind.SUPERSEDED: Verdict.CANCELLED,
+}
+
+
+class Fates(Moves):
+    """Decides, stops, resolves, closes."""
+
+    def __init__(self, *, tracing: bool) -> None:
+        super().__init__(tracing=tracing)
+        self.groups: dict[int, GroupRecord] = {}
+        self._tasks: dict[int, TaskRecord] = {}  # not over yet
+        self._attempts: dict[int, TaskRecord] = {}
+        self._ready: deque[GroupRecord] = deque()  # groups with pending tasks, served in turn
+
+    # Deciding ------------------------------------------------------------------------------------
+
+    def _decide(
+        self,
+        group: GroupRecord,
+        kind: ReasonKind,
+        message: str,
+        source: int | None,
+        *,
+        soon: bool = False,
+        grace: float | None = None,
+        kill_after: float | None = None,
+        payload: Any = None,
+    ) -> None:
+        if grace is not None and grace < group.grace:  # both only shrink (S9)
+            group.grace = grace
+        if kill_after is not None and kill_after < group.kill_after:
+            group.kill_after = kill_after
+        first = group.reason is None
+        reason = Reason(kind, message, source, self._now)
+        if group.reason is None or group.verdict is None:
+            group.reason, group.verdict = reason, _VERDICTS[kind]
+        trigger = GroupTrigger.DRAIN if soon else GroupTrigger.CANCEL
+        cancelling = GROUP_TABLE[group.state, trigger] is GroupState.CANCELLING
+        if cancelling and group.state is not GroupState.CANCELLING:
+            self._out.append(PullWord(group.id, group.reason))  # before anyone is told (S6)
+        self._move_group(group, trigger, reason)
+        if first:
+            self._out.append(GroupStopping(group.id, group.reason, group.verdict, payload))
+            pending, group.pending = group.pending, OrderedDict()
+            if pending:
+                self._ready.remove(group)
+        if cancelling:
+            for task in group.live.values():
+                self._note_stop(task, StopCause.GROUP)
+            if group.live:
+                self._out.append(StopGroup(group.id, group.grace, group.kill_after))
+        elif first and group.live:
+            self._out.append(StopGroup(group.id, group.grace, group.kill_after, soon=True))
+        if first:
+            for task in pending.values():
+                self._never_started(task)
+
+    def _ask_stop(self, task: TaskRecord, cause: StopCause, grace: float, kill: float) -> None:
+        assert task.attempt is not None
+        self._note_stop(task, cause)
+        self._out.append(StopAttempt(task.attempt, grace, kill))
+
+    def _note_stop(self, task: TaskRecord, cause: StopCause) -> None:
+        if task.over:
+            return  # every item has its outcome; only its worker is not idle yet
+        self._move(task, TaskTrigger.ASK_STOP)
+        if task.stop_cause is None:
+            task.stop_cause = cause
+        if task.cancel_from is None and cause is not StopCause.TIMEOUT:
+            task.cancel_from = task.lo  # what was asked is kept beside who asked first (S3)
+        task.check_at = None
+
+    # Resolving -----------------------------------------------------------------------------------
+
+    def _resolve_stop(
+        self, task: TaskRecord, by: StoppedBy, started: bool | None, payload: Any
+    ) -> None:
+        if task.stop_cause is StopCause.TIMEOUT and started is not False:
+            self._resolve(
+                task,
+                1,
+                TaskState.FAILED,
+                by,
+                started,
+                payload,
+                timeout=task.timeout,
+                message=f"ran longer than its timeout of {task.timeout:g} s",
+            )
+        elif task.stop_cause is StopCause.TIMEOUT:
+            return  # it had not begun after all: it goes back to the queue with the rest
+        else:
+            self._resolve(task, 1, TaskState.CANCELLED, by, started, payload)
+
+    def _never_started(self, task: TaskRecord) -> None:
+        count = task.size - task.lo
+        if task.cancel_from is None:
+            task.cancel_from = task.lo
+        self._resolve(task, count, TaskState.CANCELLED, StoppedBy.NEVER_STARTED, False, None)
+
+    def _resolve(
+        self,
+        task: TaskRecord,
+        count: int,
+        state: TaskState,
+        by: StoppedBy | None,
+        started: bool | None,
+        payload: Any,
+        *,
+        timeout: float | None = None,
+        dead: bool = False,
+        message: str = "",
+    ) -> None:
+        group, stats, index = task.group, task.group.stats, task.lo
+        task.lo += count
+        if task.reported:
+            task.check_at = None  # nothing is with the engine that could overrun
+        if state is TaskState.SUCCEEDED:
+            stats.succeeded += count
+        elif state is TaskState.FAILED:
+            stats.failed += count
+            task.failed += count
+        else:
+            stats.cancelled += count
+            task.cancelled += count
+        requested = task.cancel_from is not None and index >= task.cancel_from
+        resolve = Resolve(
+            task.id, index, count, state, by, started, requested, payload, timeout, dead
+        )
+        policy = group.policy
+        if state is TaskState.SUCCEEDED and policy.failures_only:
+            self._out.append(resolve)
+        else:
+            decision = policy.on_outcome(stats, state)
+            if decision is not Decision.CONTINUE:
+                # The word is pulled before the failed future resolves (S6).
+                soon = decision is Decision.DRAIN
+                message = message or f"task {task.index + index} failed"
+                self._decide(group, ReasonKind.FAILURE, message, task.index + index, soon=soon)
+            self._out.append(resolve)
+        if task.over:
+            self._finish(task)
+
+    def _finish(self, task: TaskRecord) -> None:
+        if task.failed:
+            trigger = TaskTrigger.FAIL
+        elif task.cancelled:
+            trigger = TaskTrigger.CANCEL
+        else:
+            trigger = TaskTrigger.SUCCEED
+        self._move(task, trigger)
+        del self._tasks[task.id]
+        self._out.append(TaskOver(task.id))
+
+    def _release(self, task: TaskRecord, attempt: int) -> None:
+        """The attempt is over: what it did not begin is cancelled, or goes back to the queue."""
+        group = task.group
+        del self._attempts[attempt]
+        del group.live[attempt]
+        task.attempt = None
+        task.check_at = None
+        if not task.over:
+            if group.stopping or task.cancel_from is not None:
+                self._never_started(task)
+            else:
+                task.stop_cause = None
+                self._move(task, TaskTrigger.GIVE_BACK)
+                if not group.pending:
+                    self._ready.append(group)
+                group.pending[task.id] = task
+                group.pending.move_to_end(task.id, last=False)
+        self._close_if_over(group)
+
+    def _close_if_over(self, group: GroupRecord) -> None:
+        if group.live or group.pending or not group.body_left:
+            return
+        if group.state is GroupState.CLOSED:
+            return
+        self._move_group(group, GroupTrigger.CLOSE)
+        if group.verdict is None:
+            group.verdict = Verdict.OK
+        stats = group.stats
+        if stats.done != stats.submitted:
+            raise self._wrong(
+                f"group {group.id} closes with {stats.submitted} tasks and {stats.done} outcomes"
+            )
+        del self.groups[group.id]
+        self._out.append(GroupClosed(group.id, group.verdict, group.reason))
