@@ -85,6 +85,7 @@ def test_S15_S19_stops_that_kill(kind: str, stage: MakeStage, task: Any) -> None
         assert event.payload.exitcode == -signal.SIGKILL
         if task is tasks.swallow or (task is tasks.hold_the_gil and kind == "poll"):
             assert task.__name__ in event.payload.stack
+            assert "_worker" not in event.payload.stack
         d.new_group()
         assert d.value(tasks.add, 1) == 1
 

@@ -81,12 +81,16 @@ class Spawner:
         """Start a worker with these descriptors; then close those in `close`."""
         try:
             child = self._start(serial, fds)
-        except OSError as exc:
-            self._tell(("failed", serial, exc.errno or 0, str(exc)))
+            try:
+                child.started(self._poller, partial(self._ended, serial))
+            except BaseException:
+                child.kill()
+                raise
+        except (OSError, RuntimeError) as exc:  # no process, no descriptor, no thread left
+            self._tell(("failed", serial, getattr(exc, "errno", None) or 0, str(exc)))
         else:
             self._children[serial] = child
             self._tell(("born", serial, child.pid), child)
-            child.started(self._poller, partial(self._ended, serial))
         finally:
             descriptors.close(*close)
 
