@@ -12,6 +12,7 @@ import pytest
 
 import andon
 from andon._core.events import Broke, Died, Stopped, Succeeded
+from andon._engines.local.platform import macos
 from andon.outcome import StoppedBy
 from tests import portable
 from tests.engine import tasks
@@ -127,13 +128,25 @@ def test_S27_what_was_sent_before_a_death_counts(kind: str) -> None:
 
 
 def test_S21_a_start_that_fails_is_told(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from andon._engines.local.platform import macos
-
     monkeypatch.setattr(macos, "interpreter", lambda: ["/nowhere/python"])
     with driver("spawn") as d:
         ident = d.submit(tasks.add, 1)
         broke = d.until(d.broke)
         assert isinstance(broke, Broke) and "No such file" in broke.message
+        d.finish(ident)
+
+
+def test_a_worker_that_cannot_be_watched_is_not_left(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    hold = macos.Hold if kind == "poll" else portable.OrderedHold
+    monkeypatch.setattr(hold, "started", started)
+    with driver("spawn") as d:
+        ident = d.submit(tasks.add, 1)
+        assert "can't start new thread" in d.until(d.broke).message
         d.finish(ident)
 
 

@@ -55,6 +55,9 @@ class Child(Protocol):
     def kill(self) -> None:
         """It and its tree."""
 
+    def close(self) -> None:
+        """Let go of it; once more does no harm."""
+
 
 Start = Callable[[int, list[int]], Child]
 """Starts a worker: its serial and descriptors (-1 for one that there is not); raises OSError."""
@@ -81,16 +84,16 @@ class Spawner:
         """Start a worker with these descriptors; then close those in `close`."""
         try:
             child = self._start(serial, fds)
+            self._children[serial] = child
             try:
                 child.started(self._poller, partial(self._ended, serial))
             except BaseException:
                 child.kill()
+                self._settle(serial, time.monotonic() + ORPHAN_WAIT)
                 raise
+            self._tell(("born", serial, child.pid), child)
         except (OSError, RuntimeError) as exc:  # no process, no descriptor, no thread left
             self._tell(("failed", serial, getattr(exc, "errno", None) or 0, str(exc)))
-        else:
-            self._children[serial] = child
-            self._tell(("born", serial, child.pid), child)
         finally:
             descriptors.close(*close)
 
@@ -143,18 +146,27 @@ class Spawner:
             self._timers.at(now + _LOOK_AGAIN, partial(self._settle, serial, deadline))
             return
         del self._children[serial]
+        child.close()
         self._tell(("exit", serial, child.exitcode, tuple(sorted(left))))
 
     def close(self) -> None:
         """Kill what is still there."""
         for child in self._children.values():
             child.kill()
-        self._children.clear()
 
     def end(self, within: float) -> list[int]:
-        """The same for good; nothing serves us alone that could stay."""
+        """The same for good. Waits for those whose end nobody waits for; the pids that stay."""
         self.close()
-        return []
+        deadline = time.monotonic() + within
+        while self._children:
+            for serial, child in list(self._children.items()):
+                if child.reap():
+                    child.close()
+                    del self._children[serial]
+            if not self._children or time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_AGAIN)
+        return [child.pid for child in self._children.values()]
 
 
 def exists(pid: int) -> bool:

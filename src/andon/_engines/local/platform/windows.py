@@ -175,8 +175,8 @@ class Hold:
             self._seen()
 
     def reap(self) -> bool:
-        """The thread has waited for it already."""
-        code = self._process.returncode
+        """Where there is a thread, it has waited for it already."""
+        code = self._process.poll()
         self.exitcode = -_SIGKILL if code == _KILLED else code
         return code is not None
 
