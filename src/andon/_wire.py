@@ -40,6 +40,10 @@ FATAL = 4  #    on CALL/SPAN: the first failure decides, the worker pulls the co
 EACH = 8  #     on SPAN: the list holds one pickle per item, each unpickled before its own call, so
 #               that one that cannot be, or that kills the worker, is found by itself (S28)
 
+# Orders, where no signal can give them: single bytes in the lifeline.
+INTERRUPT = b"i"
+DUMP_STACKS = b"s"
+
 # Stages of a FAILURE: where it went wrong.
 STAGE_CALL = "call"
 STAGE_FUNCTION = "unpickling the function"

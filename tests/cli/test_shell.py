@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from andon._gate import gate
-from andon.cli.shell import CommandError, ShellCommand, user_shell
+from andon.cli.command import ShellCommand, user_shell
+from andon.cli.shell import CommandError
 from tests.support import Stage, eventually, wait_gone
 
 

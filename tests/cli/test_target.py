@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from andon.cli.arguments import UsageError
-from andon.cli.shell import ShellCommand
+from andon.cli.command import ShellCommand
 from andon.cli.target import FileFunction, load
 
 SOURCE = """

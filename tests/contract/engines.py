@@ -6,6 +6,8 @@ import importlib.util
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from andon._core import events as ev
@@ -13,7 +15,9 @@ from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, Capabilities, Config, Engine, GroupRef
 from andon.testing.fake_engine import FakeEngine
 from andon.token import Token
+from tests import portable
 from tests.contract import tasks
+from tests.processes import LINUX
 from tests.support import PATIENCE, START_METHODS, Stage
 
 REPORTS = (ev.Succeeded, ev.Failed, ev.Stopped)
@@ -230,9 +234,11 @@ class Maker:
     def __init__(
         self, name: str, make: Callable[[], Engine], start_method: str = "forkserver", *,
         in_process: bool = False, kills: bool = True,
+        system: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:  # fmt: skip
         self.name, self.make, self.start_method = name, make, start_method
         self.in_process, self.kills = in_process, kills
+        self.system = system  # to be within while it is in use
 
     def rig(self, workers: int = 2) -> Rig:
         config = Config(workers, self.start_method)
@@ -258,6 +264,10 @@ def makers() -> list[Maker]:
         found.append(Maker("inline", _inline, in_process=True, kills=False))
     if importlib.util.find_spec("andon._engines.local.engine"):
         found += [Maker(f"local-{method}", _local, method) for method in START_METHODS]
+        if LINUX:
+            for kind in portable.KINDS:
+                system = partial(portable.engine_of, kind)
+                found.append(Maker(f"local-{kind}", _local, "spawn", system=system))
     return found
 
 

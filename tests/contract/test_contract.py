@@ -40,13 +40,14 @@ def killer(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 
 def _rig(maker: Maker) -> Iterator[Rig]:
-    rig = maker.rig()
-    try:
-        yield rig
-    finally:
-        if not rig.closed:
-            assert rig.close() == []
-    rig.check()
+    with maker.system():
+        rig = maker.rig()
+        try:
+            yield rig
+        finally:
+            if not rig.closed:
+                assert rig.close() == []
+        rig.check()
 
 
 def quickly(action: Callable[[], object]) -> None:

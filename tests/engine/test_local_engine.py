@@ -14,16 +14,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from psutil import Process
 
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
 from andon._engines.local import crew, descriptors
 from andon._engines.payloads import Rang
-from andon._engines.port import Call, Config
+from andon._engines.port import Call
 from andon.errors import InitializerError, PoolBrokenError, SerializationError
 from andon.outcome import StoppedBy
 from tests.engine import tasks
 from tests.engine.driver import Driver, driver
-from tests.support import PATIENCE, Stage, allowed, run_python, wait_gone
+from tests.support import PATIENCE, Stage, allowed, eventually, run_python, wait_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
@@ -469,6 +470,8 @@ def test_S15_S19_stops_that_kill(start_method: str, stage: MakeStage, sibling: A
     with driver(start_method) as d:
         ident = d.submit(sibling, running)
         pid = int(d.reached(running)[0])
+        if sibling is tasks.stop_self:
+            eventually(lambda: Process(pid).status() == "stopped")
         began = time.monotonic()
         d.stop(grace=5.0, kill_after=0.3)
         (event,) = d.finish(ident)
@@ -796,11 +799,3 @@ def test_open_fork_with_hooks_and_main_by_name() -> None:
     )
     done = run_python(["-c", code])
     assert done.stdout.strip() == "[1, 2, 3]", done.stderr
-
-
-def test_an_unknown_platform_is_told_at_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    from andon._engines.local.engine import LocalEngine
-
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(NotImplementedError, match="Linux"):
-        LocalEngine().open(lambda events: None, Config(workers=1))

@@ -32,18 +32,19 @@ def make_bell() -> int:
 
 def ring(bell: int) -> None:
     """Wake everyone who waits; never blocks, and never fails: a lost bell is a slow one."""
-    if sys.platform != "linux" or bell < 0:
-        return
-    try:
-        os.eventfd_write(bell, 1)
-    except BlockingIOError:
-        # The counter is full after 2**64 rings; emptying it takes no one's edge away.
-        with suppress(OSError):
-            os.eventfd_read(bell)
-        with suppress(OSError):
+    if sys.platform == "linux":
+        if bell < 0:
+            return
+        try:
             os.eventfd_write(bell, 1)
-    except OSError:
-        pass  # a task has closed it: those who wait here look every POLL_SECONDS
+        except BlockingIOError:
+            # The counter is full after 2**64 rings; emptying it takes no one's edge away.
+            with suppress(OSError):
+                os.eventfd_read(bell)
+            with suppress(OSError):
+                os.eventfd_write(bell, 1)
+        except OSError:
+            pass  # a task has closed it: those who wait here look every POLL_SECONDS
 
 
 def wait_any(

@@ -198,16 +198,16 @@ def _note(slot: int) -> int:
 
 def _make_memory() -> int:
     """The descriptor of new shared memory; it has no name, so it cannot be left behind (S20)."""
-    if sys.platform == "win32":
-        return -1
+    fd = -1  # on Windows it has a name, which goes with the last process that has it open
     if sys.platform == "linux":
         try:
             fd = os.memfd_create("andon-board", os.MFD_CLOEXEC)
         except OSError:
+            pass
+    if sys.platform != "win32":
+        if fd < 0:
             fd = _unlinked_file()
-    else:
-        fd = _unlinked_file()
-    os.ftruncate(fd, _SIZE)
+        os.ftruncate(fd, _SIZE)
     return fd
 
 

@@ -17,7 +17,7 @@ from andon.policy import Policy, fail_fast
 
 GRACE = 5.0
 KILL_AFTER = 2.0
-_METHODS = ("fork", "forkserver", "spawn")
+_METHODS = ("fork", "forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
 
 
 def same(name: str, value: Any, other: str, other_value: Any) -> Any:
@@ -87,9 +87,9 @@ def name_of(fn: Any) -> str:
 
 def cpu_count() -> int:
     """The CPUs that this process may use: affinity and the container's limit respected."""
-    try:
+    if sys.platform == "linux":
         count = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
+    else:
         count = os.cpu_count() or 1
     quota = _cgroup_cpus()
     if quota is not None:
@@ -130,7 +130,7 @@ def start_method(method: Any, context: Any, *, drop_in: bool) -> str:
             raise TypeError(
                 f"mp_context must come from multiprocessing.get_context(), not {context!r}"
             )
-    available = [m for m in _METHODS if m == "spawn" or hasattr(os, "fork")]
+    available = _METHODS
     if method is None:
         mp = sys.modules.get("multiprocessing")
         if drop_in and mp is None:
@@ -212,12 +212,14 @@ def open_runtime(
 
 def _make_engine(engine: Any) -> Engine:
     if engine is None or engine == "local":
-        from andon._engines.local import template
         from andon._engines.local.engine import LocalEngine  # loads much
 
-        if registry.pause_drivers not in template.before_fork_hooks:
-            template.before_fork_hooks.append(registry.pause_drivers)
-            template.after_fork_hooks.append(registry.resume_drivers)
+        if sys.platform == "linux":  # elsewhere nothing is forked
+            from andon._engines.local import template
+
+            if registry.pause_drivers not in template.before_fork_hooks:
+                template.before_fork_hooks.append(registry.pause_drivers)
+                template.after_fork_hooks.append(registry.resume_drivers)
         return LocalEngine()
     if engine == "inline":
         from andon._engines.inline import InlineEngine

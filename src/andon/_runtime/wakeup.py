@@ -8,11 +8,15 @@ each waiter parks on a lock of its own, and the waker only ever releases.
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+
+_SLICE = 0.05
 
 
 class Wakeup:
@@ -40,7 +44,7 @@ class Wakeup:
             self._waiters.append(parked)
             try:
                 if not ready():  # else it became true before we stood in the queue
-                    parked.acquire(True, min(left, threading.TIMEOUT_MAX))
+                    _park(parked, ready, min(left, threading.TIMEOUT_MAX))
             finally:
                 with suppress(ValueError):  # most often the waker has taken it
                     self._waiters.remove(parked)
@@ -56,3 +60,15 @@ class Wakeup:
                 return
             # Only the waiter and the one waker that took it from the queue know this lock.
             parked.release()
+
+
+def _park(parked: threading.Lock, ready: Callable[[], bool], seconds: float) -> None:
+    """Wait for the lock; below 0: for ever."""
+    if sys.platform == "win32":
+        # Who waits for a lock takes no Ctrl-C there (S32): so nobody waits for long.
+        deadline = math.inf if seconds < 0 else time.monotonic() + seconds
+        while not parked.acquire(True, _SLICE):
+            if ready() or time.monotonic() >= deadline:
+                return
+    else:
+        parked.acquire(True, seconds)

@@ -2,6 +2,9 @@
 worker's start-up time is its own.
 
     boot.py      the first acts of a worker, from a fork or an exec to its loop
+    posix.py     what of these is Linux's and macOS's
+    windows.py   and Windows's
+    orders.py    a thread at the lifeline, where the kernel cannot see to it
     loop.py      read a request, execute it, answer; blocking, single-threaded
     call.py      one careful call of user code, and what became of it
     signals.py   the interrupt (step 2 of the ladder) and the other signals of a worker
@@ -9,5 +12,6 @@ worker's start-up time is its own.
     checkpoint.py  the fast path of `check()`
     channel.py   whole frames in and out of the two pipes
     children.py  which processes a task has left behind
-    template.py  the process that forks the workers
+    template.py  the process that forks the workers, on Linux
+    inherited.py   what these inherit and need not unpickle
 """

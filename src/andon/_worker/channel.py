@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from andon import _wire
@@ -13,6 +15,28 @@ _CHUNK = 65536
 _KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
 
 Frame = tuple[int, int, int, Any, bytes | memoryview | None]
+
+
+def read_copying(fd: int, into: memoryview) -> int:
+    """`os.readv` where there is none."""
+    chunk = os.read(fd, min(len(into), _CHUNK))
+    into[: len(chunk)] = chunk
+    return len(chunk)
+
+
+def write_first(fd: int, parts: Sequence[bytes | memoryview]) -> int:
+    """`os.writev` where there is none: the rest is for the next call."""
+    return os.write(fd, parts[0])
+
+
+_read_into: Callable[[int, memoryview], int] = read_copying
+_write: Callable[[int, Sequence[bytes | memoryview]], int] = write_first
+if sys.platform != "win32":
+
+    def _read_uncopied(fd: int, into: memoryview) -> int:
+        return os.readv(fd, (into,))
+
+    _read_into, _write = _read_uncopied, os.writev
 
 
 class Channel:
@@ -45,9 +69,17 @@ class Channel:
         """Has a request come, at once or within `timeout` seconds?"""
         if self._at < len(self._ahead):
             return True
-        poll = select.poll()
-        poll.register(self._requests, select.POLLIN)
-        return bool(poll.poll(timeout * 1000))
+        if sys.platform == "win32":
+            from andon._worker.windows import has_come
+
+            deadline = time.monotonic() + timeout
+            while not (come := has_come(self._requests)) and time.monotonic() < deadline:
+                time.sleep(0.001)
+            return come
+        else:
+            poll = select.poll()
+            poll.register(self._requests, select.POLLIN)
+            return bool(poll.poll(timeout * 1000))
 
     def _take(self, count: int) -> bytes:
         at = self._at
@@ -76,7 +108,7 @@ class Channel:
         body[:here] = self._ahead[self._at :]
         self._ahead, self._at = b"", 0
         while here < count:
-            got = os.readv(self._requests, [body[here:]])
+            got = _read_into(self._requests, body[here:])
             if not got:
                 raise EOFError
             here += got
@@ -97,7 +129,7 @@ class Channel:
             sent = os.write(self._answers, head)
             parts = [memoryview(head)]
         else:
-            sent = os.writev(self._answers, (head, body))
+            sent = _write(self._answers, (head, body))
             parts = [memoryview(head), memoryview(body)]
         if sent == len(head) + len(body):
             return
@@ -107,4 +139,4 @@ class Channel:
             if not parts:
                 return
             parts[0] = parts[0][sent:]
-            sent = os.writev(self._answers, parts)
+            sent = _write(self._answers, parts)

@@ -1,4 +1,7 @@
-"""The children of this process, orphans of theirs included (a worker is a subreaper)."""
+"""The children of this process, orphans of theirs included (a worker is a subreaper).
+
+Only on Linux: elsewhere nothing is seen of them here.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ import sys
 
 def living() -> set[int]:
     """The pids of its children that are no zombies. Costs one system call where there are none."""
-    if sys.platform != "linux":
-        return set()
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return set()
-    except OSError:
-        pass
-    return {pid for pid in _listed() if not _dead(pid)}
+    pids: set[int] = set()
+    if sys.platform == "linux":
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return pids
+        except OSError:
+            pass
+        pids.update(pid for pid in _listed() if not _dead(pid))
+    return pids
 
 
 def _listed() -> set[int]:

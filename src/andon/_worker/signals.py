@@ -17,9 +17,26 @@ from andon._cancelled import Cancelled
 from andon._gate import gate
 from andon._worker.state import BY_INTERRUPT, BY_TOKEN, current
 
-INTERRUPT_SIGNAL: int = getattr(signal, "SIGURG", 0)
-# Far from those that libraries take (the first real-time ones) and that libc keeps.
-STACK_SIGNAL: int = int(signal.SIGRTMAX) - 3 if sys.platform == "linux" else 0
+# Step 2 and the stack dump; and what a terminal sends to all of its processes: there the parent
+# alone decides (S32).
+INTERRUPT_SIGNAL: signal.Signals
+STACK_SIGNAL: int
+_FROM_TERMINAL: int
+if sys.platform == "linux":
+    INTERRUPT_SIGNAL = signal.SIGURG
+    # Far from those that libraries take (the first real-time ones) and that libc keeps.
+    STACK_SIGNAL = signal.SIGRTMAX - 3
+    _FROM_TERMINAL = signal.SIGINT
+elif sys.platform == "win32":
+    # A thread of the worker's own raises it, by order (see `orders.py`), and only this one ends a
+    # `time.sleep`. None comes from the console, of which the worker takes no Ctrl-C.
+    INTERRUPT_SIGNAL = signal.SIGINT
+    STACK_SIGNAL = 0  # an order, too
+    _FROM_TERMINAL = signal.SIGBREAK
+else:
+    INTERRUPT_SIGNAL = signal.SIGURG
+    STACK_SIGNAL = signal.SIGINFO  # ignored by default, like SIGURG; a terminal's Ctrl-T
+    _FROM_TERMINAL = signal.SIGINT
 
 
 def on_interrupt(signum: int, frame: FrameType | None) -> None:
@@ -71,22 +88,20 @@ def install() -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    # Ctrl-C reaches the whole terminal's process group; the parent alone decides (S32).
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if INTERRUPT_SIGNAL:
-        signal.signal(INTERRUPT_SIGNAL, on_interrupt)
+    signal.signal(_FROM_TERMINAL, signal.SIG_IGN)
+    signal.signal(INTERRUPT_SIGNAL, on_interrupt)
     sys.unraisablehook = _quiet(sys.unraisablehook)
-    if hasattr(signal, "pthread_sigmask"):
+    if sys.platform != "win32":
         # Last: what the launcher may have held back arrives now.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def reinstall() -> None:
     """After a task, which may have put handlers of its own in their place."""
-    if INTERRUPT_SIGNAL and signal.getsignal(INTERRUPT_SIGNAL) is not on_interrupt:
+    if signal.getsignal(INTERRUPT_SIGNAL) is not on_interrupt:
         signal.signal(INTERRUPT_SIGNAL, on_interrupt)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if signal.getsignal(_FROM_TERMINAL) is not signal.SIG_IGN:
+        signal.signal(_FROM_TERMINAL, signal.SIG_IGN)
 
 
 def _quiet(hook: Any) -> Any:

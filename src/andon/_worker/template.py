@@ -41,6 +41,8 @@ import time
 from collections import deque
 from typing import Any, NoReturn
 
+assert sys.platform == "linux"
+
 SOL_PASS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 MAX_FDS = 253  # SCM_MAX_FD of the kernel
 ORPHAN_WAIT = 1.0
@@ -55,14 +57,6 @@ _PRELOAD = (
     "ast",
     "traceback",
 )
-
-# Objects that a forked template inherits instead of unpickling them (set by the client).
-inherited: dict[int, Any] = {}
-
-
-def take_inherited(key: int) -> Any:
-    """What a pickle refers to that stands for an inherited object."""
-    return inherited[key]
 
 
 class _Peer:

@@ -3,9 +3,9 @@
     arguments --> target (what to call)  --+
               --> items (with what)      --+--> run --> results.jsonl, summary, exit status
                                                  |
-    in a worker: the function itself, or `shell` running a command for it
+    in a worker: the function itself, or `command` running one of the shell for it
 
-This file stays light: workers import it on their way to `andon.cli.shell`.
+This file stays light: workers import it on their way to `andon.cli.command`.
 """
 
 from __future__ import annotations

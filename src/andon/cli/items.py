@@ -130,13 +130,12 @@ class FileItems(Items):
             yield piece
 
     def _ready(self) -> bool:
-        if self.ready or not hasattr(select, "poll"):
-            return True
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        while not poll.poll(POLL * 1000):
-            if self._stopped():
-                return False
+        if not self.ready and sys.platform != "win32":
+            poll = select.poll()
+            poll.register(self._fd, select.POLLIN)
+            while not poll.poll(POLL * 1000):
+                if self._stopped():
+                    return False
         return True
 
 

@@ -24,7 +24,6 @@ from types import ModuleType
 from typing import Any
 
 from andon.cli.arguments import UsageError
-from andon.cli.shell import ShellCommand, user_shell
 
 _QUALNAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _FILE = re.compile(rf"(?P<file>.+\.py):(?P<name>{_QUALNAME})", re.DOTALL)
@@ -169,8 +168,6 @@ def _checked(target: str, function: Callable[[str], Any]) -> Callable[[str], Any
 
 
 def _from_shell(target: str) -> Callable[[str], Any]:
-    if os.name != "posix":
-        raise UsageError("shell commands need a POSIX system; use package.module:function")
     # `andon run work.py a b` and `andon run package.work a b` lack their function. The shell would
     # only say "not found", once per item.
     looks_python = target.endswith(".py") or _DOTTED.fullmatch(target)
@@ -178,4 +175,9 @@ def _from_shell(target: str) -> Callable[[str], Any]:
         raise UsageError(
             f"{target} is neither a command nor a function; a function is written {target}:function"
         )
-    return ShellCommand(target, user_shell())
+    if sys.platform == "win32":
+        raise UsageError("shell commands need a POSIX system; use package.module:function")
+    else:
+        from andon.cli.command import ShellCommand, user_shell
+
+        return ShellCommand(target, user_shell())

@@ -29,12 +29,13 @@ itself, in the worker, so it says whom to spare: `make(OnPickling, "exit")` as t
 from __future__ import annotations
 
 import os
-import signal
+import sys
 import time
 from typing import Any, Final
 
 HOW: Final = ("exit", "abort", "segfault", "kill", "raise", "sys-exit", "hang")
 EXIT_STATUS: Final = 3
+_SIGKILL = 9  # Windows has no name for it, and makes it the exit status
 
 
 class BombError(Exception):
@@ -54,7 +55,7 @@ def go_off(how: str) -> None:
 
         ctypes.string_at(0)
     elif how == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _SIGKILL)
     elif how == "raise":
         raise BombError("the bomb went off")
     elif how == "sys-exit":
@@ -139,8 +140,8 @@ def _without_a_core() -> None:
     import faulthandler
 
     faulthandler.disable()
-    try:
+    if sys.platform != "win32":
         import resource
-    except ImportError:  # not on this platform
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+        limit = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (0, limit))

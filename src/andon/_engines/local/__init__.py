@@ -3,13 +3,20 @@
     engine.py          the port's six methods: hands attempts to workers, runs the ladders
     crew.py            which workers there are: slots, successors, respawns (S22, S42, S51)
     worker_process.py  one worker as the parent sees it: descriptors, state, what it was given
+    frames.py          pure: bytes into frames
     channel.py         frames over its two pipes, never blocking
     ladder.py          pure: when to interrupt, dump and kill (S15)
     respawn.py         pure: how many deaths are too many (S42)
     packing.py         calls into bytes, in the submitting thread (S28)
     inbox.py           frames into events, without the lock
     postmortem.py      what can be said of a dead worker (S25)
-    template.py        our end of the process that starts workers
-    poller.py          descriptors and timers
+    timers.py          calls to come
     descriptors.py     what a forked child of ours must not keep open
+    system.py          this system's poller, launcher and holds of processes, out of
+      platform/          linux, macos, windows
+      template.py        our end of the process that starts workers on Linux
+      spawner.py         starts workers itself, elsewhere
+      interpreter.py     how both start a fresh interpreter
+      threads.py         waits by threads: Windows
+      orders.py          what signals do elsewhere: Windows
 """

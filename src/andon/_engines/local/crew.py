@@ -20,9 +20,10 @@ from typing import Any
 
 from andon import _wire
 from andon._board import Board, joined, own_board
-from andon._engines.local import descriptors, postmortem, template
-from andon._engines.local.poller import Poller, Timer, Timers
+from andon._engines.local import postmortem, system
 from andon._engines.local.respawn import Budget
+from andon._engines.local.system import Hold, Launcher, Poller
+from andon._engines.local.timers import Timer, Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.port import Config
 from andon._traceback import show
@@ -87,7 +88,7 @@ class Crew:
         self._spares_timer: Timer | None = None
         self._vacant: list[Slot] = []
         self._losses = Budget()  # of templates
-        self._link: template.Link | None = None
+        self._link: Launcher | None = None
         self.workers: dict[int, WorkerProcess] = {}
         self.slots: list[Slot] = []
         self.spares: list[WorkerProcess] = []
@@ -96,8 +97,8 @@ class Crew:
 
     def connect(self, before_fork: Callable[[], None] | None = None) -> None:
         """Have a template; raises OSError."""
-        self._link = template.connect(self._config.start_method, self._inherit, before_fork)
-        self._poller.add(self._link.fileno(), self._news)
+        self._link = system.connect(self._config.start_method, self._inherit, before_fork)
+        self._link.attach(self._poller, self._timers, self._news)
 
     # Slots ---------------------------------------------------------------------------------------
 
@@ -209,7 +210,7 @@ class Crew:
                 self._reconnect()
                 link = self._link
                 assert link is not None
-            worker = WorkerProcess(self._board)
+            worker = WorkerProcess(self._board, self._poller)
             boards = [self._board, *(b for b in joined() if b is not self._board)]
             fds = [fd for board in boards for fd in (board.mem_fd, board.bell_fd)]
             self._poller.add(worker.reader.fd, partial(self._read, worker))
@@ -217,7 +218,6 @@ class Crew:
             self.send(worker, _wire.BOOT, (self._settings(worker, boards),))
             mine, worker.only_theirs, worker.link = worker.only_theirs, [], link
             link.launch(worker.serial, worker.theirs + fds, mine)
-            self._poller.also_writable(link.fileno(), link.backlog)
             at = time.monotonic() + BIRTH_WITHIN
             worker.bound = self._timers.at(at, partial(self._overdue, worker))
         except Exception as exc:
@@ -237,7 +237,6 @@ class Crew:
             # program held when the pool was opened is not there any more.
             raise RuntimeError("the process that forks this pool's workers is gone")
         if self._link is not None:
-            self._poller.remove(self._link.fileno())
             self._link.close()
             self._link = None
         self.connect()
@@ -292,23 +291,20 @@ class Crew:
         link = self._link
         if link is None:
             return
-        for message, pidfd in link.receive():
-            self._messages.append((*message, pidfd) if message[0] == "born" else message)
+        for message, hold in link.receive():
+            self._messages.append((*message, hold) if message[0] == "born" else message)
             if message[0] == "exit" and message[1] in self.workers:
                 self._see_death(self.workers[message[1]])
         if link.lost:
-            self._poller.remove(link.fileno())
             self._messages.append(("lost",))
-        else:
-            self._poller.also_writable(link.fileno(), link.backlog)
 
     def _see_death(self, worker: WorkerProcess) -> None:
         """It is dead: all that it has ever written is there to be read (S27)."""
         if worker.dead_at is not None or worker.serial not in self.workers:
             return
         worker.dead_at = time.monotonic()
-        if worker.pidfd is not None:
-            self._poller.remove(worker.pidfd)
+        if worker.hold is not None:
+            worker.hold.unwatch(self._poller)
         self._answered(worker)
         worker.read_stack()
         self._poller.remove(worker.reader.fd)
@@ -338,30 +334,31 @@ class Crew:
             elif message[0] == "exit":
                 self._gone(worker, message[2], message[3])
 
-    def _born(self, worker: WorkerProcess | None, pid: int, pidfd: int | None) -> None:
+    def _born(self, worker: WorkerProcess | None, pid: int, hold: Hold | None) -> None:
         if worker is None:
-            descriptors.close(pidfd)
+            if hold is not None:
+                hold.close()
             return
         worker.pid = pid
         if worker.bound is not None:
             worker.bound.cancel()
             worker.bound = None
-        if pidfd is None:
+        if hold is None:
             try:
-                with descriptors.guard:
-                    pidfd = descriptors.keep(os.pidfd_open(pid))
+                assert worker.link is not None
+                hold = worker.link.hold(pid)
             except OSError:
                 self.kill(worker)  # without a hold of it we could never stop it
                 return
-        worker.pidfd = pidfd
-        self._poller.add(pidfd, partial(self._see_death, worker))
+        worker.hold = hold
+        hold.watch(self._poller, partial(self._see_death, worker))
         if self.closing:
             self.kill(worker)
 
     def _overdue(self, worker: WorkerProcess) -> None:
         """The template hangs, or was stopped: its end is told as any other's (S21)."""
         if worker.serial in self.workers and worker.pid is None and worker.link is not None:
-            worker.link.template.kill()
+            worker.link.overdue(worker.serial)
 
     def ready(self, worker: WorkerProcess) -> None:
         """It has booted."""
@@ -423,15 +420,17 @@ class Crew:
 
     def _lost(self) -> None:
         """The template is gone: nobody reaps, nobody tells. What it started goes with it."""
-        if self._link is not None:
-            self._link.template.alive()  # reaps it
+        orphans = []
         for worker in list(self.workers.values()):
             worker.expected = True
             if worker.dead_at is not None or worker.pid is None:
                 self._gone(worker, None, ())  # what there may be of it, its lifeline kills
             else:
-                template.kill_tree(worker.pid)
-                worker.kill()
+                orphans.append(worker.pid)
+        if self._link is not None:
+            self._link.bury(orphans)
+        for worker in self.workers.values():
+            worker.kill()
         if self._config.start_method == "fork":
             self._break("the process that forks this pool's workers was killed")
         elif self._losses.note(time.monotonic()):
@@ -464,9 +463,10 @@ class Crew:
         self.workers.pop(worker.serial, None)
         if worker.link is not None:
             worker.link.drop(worker.serial)
-        for fd in (worker.reader.fd, worker.writer.fd, worker.stack_fd, worker.pidfd):
-            if fd is not None:
-                self._poller.remove(fd)
+        for fd in (worker.reader.fd, worker.writer.fd, worker.stack_fd):
+            self._poller.remove(fd)
+        if worker.hold is not None:
+            worker.hold.unwatch(self._poller)
         worker.close()
         if worker.row_number:
             self._rows.append(worker.row_number)
@@ -487,13 +487,9 @@ class Crew:
             self._discard(worker)
         if self._link is not None:
             link, self._link = self._link, None
-            if not link.lost:
-                self._poller.remove(link.fileno())
-            link.close()
-            if link.template.method == "fork" and not link.template.end(within):
-                remaining.add(link.template.pid)
+            remaining.update(link.end(within))
         self.free_rows()
-        return sorted(pid for pid in remaining if template.exists(pid))
+        return sorted(pid for pid in remaining if system.exists(pid))
 
 
 def _environment() -> dict[str, str]:

@@ -18,26 +18,25 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from andon import _wire
-from andon._board import KIND_FAILURE, joined, own_board
+from andon._board import KIND_FAILURE, POLL_SECONDS, joined, own_board
 from andon._core.events import AttemptEnded, Broke, Event
-from andon._engines.local import inbox, postmortem
-from andon._engines.local.channel import Frame
+from andon._engines.local import inbox, postmortem, system
 from andon._engines.local.crew import Crew
+from andon._engines.local.frames import Frame
 from andon._engines.local.ladder import Ladder, Step
 from andon._engines.local.packing import Packer
-from andon._engines.local.poller import Poller, Timers
+from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Capabilities, Config, Row
 from andon._pickling import main_globals
-from andon._worker.template import take_inherited
+from andon._worker.inherited import take_inherited
 from andon.errors import PoolBrokenError
 
 LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
@@ -55,6 +54,7 @@ class LocalEngine:
         self._read: list[WorkerProcess] = []  # have fresh frames
         self._out: list[Frame | Event] = []
         self._rang = False
+        self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
         self._waiting = False
         self._opened = self._closing = self._broken = False
 
@@ -63,18 +63,13 @@ class LocalEngine:
     def open(self, post: Callable[[list[Any]], None], config: Config) -> Capabilities:
         """Starts a template, and workers where `prestart` says so. Raises OSError where the system
         has no process or descriptor left, SerializationError for the initializer."""
-        if sys.platform != "linux":
-            raise NotImplementedError(
-                "andon's local engine needs Linux (pidfd, child subreapers, SOCK_SEQPACKET); "
-                "use engine='inline' here"
-            )
         self._post = post
         self._config = config
         main: dict[str, Any] | None = {} if config.start_method == "fork" else None
         self._packer = Packer(main)
         inherit: dict[int, Any] = {}
         init_body = self._pack_initializer(inherit)
-        self._poller = Poller()
+        self._poller = system.Poller()
         try:
             self._timers = Timers()
             self._crew = Crew(
@@ -90,8 +85,11 @@ class LocalEngine:
                 broke=self._broke,
             )
             own_board()
-            for board in joined():
-                self._poller.add(board.bell_fd, self._hear, edge=True)
+            boards = joined()
+            self._deaf = any(board.bell_fd < 0 for board in boards)
+            for board in boards:
+                if board.bell_fd >= 0:
+                    self._poller.add(board.bell_fd, self._hear, edge=True)
             self._crew.connect(None if main is None else partial(_take_main, main))
         except BaseException:
             self._poller.close()
@@ -104,7 +102,7 @@ class LocalEngine:
             slots=config.workers,  # what waits, waits in the machine: there it can be cancelled
             can_kill=True,
             can_interrupt=True,
-            token_latency=0.0,
+            token_latency=POLL_SECONDS if self._deaf else 0.0,
             pack=self._packer.pack,
             wake=self._poller.wake,
         )
@@ -166,7 +164,7 @@ class LocalEngine:
             self._waiting = False
             for handle in handlers:
                 handle()
-            rang, self._rang = self._rang, False
+            rang, self._rang = self._rang or self._deaf, False
         if rang:
             self._post([Rang()])
         with self._config.lock:
@@ -210,6 +208,8 @@ class LocalEngine:
     def _patience(self, timeout: float | None) -> float | None:
         if self._out or self._read:
             return 0.0
+        if self._deaf:
+            timeout = POLL_SECONDS if timeout is None else min(timeout, POLL_SECONDS)
         at = self._timers.next_at()
         if at != math.inf:
             left = max(0.0, at - time.monotonic())

@@ -11,7 +11,7 @@ from typing import Any
 
 from andon import _wire
 from andon._core.events import Event, Failed, Stopped, Succeeded
-from andon._engines.local.channel import Frame
+from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._pickling import describe, loads
 from andon._traceback import show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from andon import _board, _worker
@@ -15,8 +16,12 @@ from andon.errors import WorkerDiedError
 if TYPE_CHECKING:
     from andon._engines.local.worker_process import WorkerProcess
 
+_SIGKILL = 9  # Windows has no name for it; there it stands for the end of a job
+
 # Where a worker calls the task: what lies below in a stack is the worker itself.
-_CALLER = f'"{os.path.join(os.path.dirname(_worker.__file__ or ""), "call.py")}"'
+_WORKER = os.path.dirname(_worker.__file__ or "")
+_CALLER = f'"{os.path.join(_WORKER, "call.py")}"'
+_LISTENER = f'"{os.path.join(_WORKER, "orders.py")}"'  # a thread that is the worker's own
 
 _DOING = {
     _board.IDLE: "after the task, whose answer cannot be read",
@@ -85,8 +90,8 @@ def tell(worker: WorkerProcess, phase: int | None, hint: str) -> str:
         try:
             name = signal.Signals(-code).name
         except ValueError:
-            name = f"signal {-code}"
-        how = f"was killed by {name}" if -code == signal.SIGKILL else f"died of {name}"
+            name = "SIGKILL" if -code == _SIGKILL else f"signal {-code}"
+        how = f"was killed by {name}" if -code == _SIGKILL else f"died of {name}"
     if phase is not None:
         doing = _DOING.get(phase, "between two tasks")
     else:
@@ -96,11 +101,15 @@ def tell(worker: WorkerProcess, phase: int | None, hint: str) -> str:
 
 def stack_text(dump: bytes) -> str | None:
     """A dump of `faulthandler` without the frames below the call of the task."""
-    shown, below = [], False
+    shown: list[str] = []
+    below, begun = False, 0
     for line in dump.decode("utf-8", "replace").splitlines():
         if not line.startswith("  File "):
-            below = False  # the next thread begins
+            below, begun = False, len(shown)  # the next thread begins
         elif _CALLER in line:
+            below = True
+        elif _LISTENER in line:
+            del shown[begun:]
             below = True
         if not below:
             shown.append(line)
@@ -124,7 +133,7 @@ def oom_kills() -> int:
 
 def oom_hint(exitcode: int | None, before: int) -> str:
     """What a SIGKILL out of the blue most often means."""
-    if exitcode != -signal.SIGKILL:
+    if exitcode != -_SIGKILL:
         return ""
     if oom_kills() > before:
         return "; the kernel has killed processes of this control group for lack of memory"
@@ -138,7 +147,7 @@ def by_our_kill(exitcode: int | None, *, asked: bool) -> bool:
     does little else). Without a template, nobody can tell."""
     if exitcode is None:
         return True
-    signals: tuple[int, ...] = (signal.SIGKILL, STACK_SIGNAL)
-    if asked:
-        signals += (signal.SIGSEGV, signal.SIGBUS)
+    signals = {_SIGKILL, STACK_SIGNAL or _SIGKILL}
+    if asked and sys.platform != "win32":
+        signals |= {signal.SIGSEGV, signal.SIGBUS}
     return -exitcode in signals

@@ -1,4 +1,4 @@
-"""Our end of the template, the process that starts workers (see `andon._worker.template`).
+"""Our end of the template, the process that starts workers on Linux (see `andon._worker.template`).
 
 `connect(method)` gives an engine a link of its own: to a fork of this process made now (`fork`,
 one per pool), or to the one fresh interpreter per start method, started when first needed, kept
@@ -28,10 +28,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import andon._worker
+assert sys.platform == "linux"
+
 from andon._engines.local import descriptors
+from andon._engines.local.interpreter import interpreter, start_code
+from andon._engines.local.platform.linux import Hold, Poller
+from andon._engines.local.timers import Handler, Timers
 from andon._gate import uninterrupted
 from andon._worker import template as far
+from andon._worker.inherited import inherited
 
 # The runtime's: pause and resume its threads around the fork of this process.
 before_fork_hooks: list[Callable[[], None]] = []
@@ -111,7 +116,13 @@ class Link:
         self._sock = sock
         self._out: deque[tuple[int, list[int], list[int]]] = deque()
         self._unanswered: set[int] = set()
+        self._poller: Poller | None = None
         self.lost = False
+
+    def attach(self, poller: Poller, timers: Timers, news: Handler) -> None:
+        """Call `news` when there is something to `receive`."""
+        self._poller = poller
+        poller.add(self.fileno(), news)
 
     def fileno(self) -> int:
         """To poll for reading, and for writing while `backlog`."""
@@ -126,6 +137,15 @@ class Link:
         """Have a worker started with these descriptors; then close those in `close`."""
         self._out.append((serial, fds, close))
         self.flush()
+        self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        if self._poller is not None:
+            self._poller.also_writable(self.fileno(), self.backlog)
+
+    def hold(self, pid: int) -> Hold:
+        """A hold of one that was born without; raises OSError."""
+        return Hold.open(pid)
 
     def kill(self, serial: int) -> None:
         """Kill a worker whose pid we do not have a hold of."""
@@ -149,9 +169,9 @@ class Link:
             self._unanswered.add(serial)
             descriptors.close(*close)
 
-    def receive(self) -> list[tuple[tuple[Any, ...], int | None]]:
+    def receive(self) -> list[tuple[tuple[Any, ...], Hold | None]]:
         """The messages that have come, each with its pidfd if any; sets `lost` at the end."""
-        found: list[tuple[tuple[Any, ...], int | None]] = []
+        found: list[tuple[tuple[Any, ...], Hold | None]] = []
         while not self.lost:
             try:
                 with descriptors.guard:
@@ -168,9 +188,23 @@ class Link:
             message = marshal.loads(data)
             if message[0] in ("born", "failed"):
                 self._unanswered.discard(message[1])
-            found.append((message, fds[0] if fds else None))
+            found.append((message, Hold(fds[0]) if fds else None))
         self.flush()
+        if not self.lost:
+            self._wait_for_room()
+        elif self._poller is not None:
+            self._poller.remove(self.fileno())
         return found
+
+    def overdue(self, serial: int) -> None:
+        """It has not said what became of that launch: it hangs, or was stopped (S21)."""
+        self.template.kill()
+
+    def bury(self, pids: list[int]) -> None:
+        """It is lost: what it had started goes with it."""
+        self.template.alive()  # reaps it
+        for pid in pids:
+            kill_tree(pid)
 
     def drop(self, serial: int) -> bool:
         """Take back a launch that has not been sent; True where that was in time."""
@@ -187,12 +221,21 @@ class Link:
             descriptors.close(*close)
         self._out.clear()
         self.lost = True
+        if self._poller is not None:
+            self._poller.remove(self.fileno())
+            self._poller = None
         descriptors.close(self._sock)
         with _lock:
             self.template.links -= 1
             idle = _exiting and self.template.links <= 0 and self.template.method != "fork"
         if idle:
             _end_all([self.template], END_WITHIN)
+
+    def end(self, within: float) -> list[int]:
+        """Hang up for good. Waits for a template that serves us alone; its pid, if it stays."""
+        self.close()
+        alone = self.template.method == "fork"
+        return [self.template.pid] if alone and not self.template.end(within) else []
 
 
 def connect(
@@ -257,13 +300,8 @@ def _pair() -> tuple[socket.socket, int]:
 def _start(method: str) -> Template:
     """A fresh interpreter, in a process group of its own: Ctrl-C is not for it."""
     ours, theirs = _pair()
-    command = [_executable(), *_flags()]
-    path = [p for p in sys.path if type(p) is str]
-    home = os.path.dirname(os.path.dirname(os.path.abspath(andon._worker.__file__ or "")))
-    home = os.path.dirname(home)
-    if home not in path:  # imported by other means than the path; others must find us too
-        path.append(home)
-    code = f"import sys; sys.path[:] = {path!r}; from andon._worker.template import main; main()"
+    command = interpreter()
+    code = start_code("andon._worker.template")
     try:
         # Everything but the socket is closed on exec, or else by the template itself.
         pid = os.posix_spawn(
@@ -297,7 +335,7 @@ def _fork(inherit: Mapping[int, Any], before_fork: Callable[[], None] | None) ->
             ours.setblocking(False)
             descriptors.keep(ours)
             try:
-                far.inherited.update(inherit)
+                inherited.update(inherit)
                 if before_fork is not None:
                     before_fork()
                 held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -313,7 +351,7 @@ def _fork(inherit: Mapping[int, Any], before_fork: Callable[[], None] | None) ->
             finally:
                 theirs.close()
                 for key in inherit:
-                    far.inherited.pop(key, None)
+                    inherited.pop(key, None)
     finally:
         for hook in after_fork_hooks:
             hook()
@@ -327,19 +365,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
-
-
-def _executable() -> str:
-    """What `multiprocessing` would start, where the program has told it."""
-    spawn = sys.modules.get("multiprocessing.spawn")
-    told = spawn.get_executable() if spawn is not None else None
-    return os.fsdecode(told or sys.executable)
-
-
-def _flags() -> list[str]:
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-
-    return list(_args_from_interpreter_flags())
 
 
 def exists(pid: int) -> bool:

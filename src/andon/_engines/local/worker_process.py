@@ -10,22 +10,18 @@ that one is dead (S22, S51).
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 import weakref
-from contextlib import suppress
 from enum import Enum
 from typing import Any
 
 from andon import _wire
 from andon._board import Board
 from andon._engines.local import descriptors, packing
-from andon._engines.local.channel import Frame, Reader, Writer
+from andon._engines.local.frames import Frame
 from andon._engines.local.ladder import Ladder
-from andon._engines.local.poller import Timer
-from andon._engines.local.template import Link
+from andon._engines.local.system import Hold, Launcher, Poller
+from andon._engines.local.timers import Timer
 from andon._engines.port import Attempt
-from andon._worker.signals import INTERRUPT_SIGNAL, STACK_SIGNAL
 
 _serials = itertools.count(1)  # of the whole process: pools share templates
 _KNOWN_COUNT, _KNOWN_BYTES = 64, 16 << 20  # then we look which functions nobody needs any more
@@ -46,13 +42,13 @@ class State(Enum):
 class WorkerProcess:
     """Made before the process is; `close` when it is gone."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, poller: Poller) -> None:
         self.serial = next(_serials)
         self.state = State.BOOTING
         self.slot: Any = None
-        self.link: Link | None = None  # to the template that has started it
+        self.link: Launcher | None = None  # to the template that has started it
         self.pid: int | None = None
-        self.pidfd: int | None = None
+        self.hold: Hold | None = None  # of the process
         # What it was given.
         self.attempt: Attempt | None = None
         self.next_index = 0  # of the attempt: items below it are answered
@@ -86,10 +82,10 @@ class WorkerProcess:
             raise
         self.row = board.row(self.row_number)
         read, write, self.lifeline = fds[0], fds[3], fds[5]
-        self.writer = Writer(fds[1], read)
-        self.reader = Reader(fds[2])
+        self.writer = poller.writer(fds[1], read)
+        self.reader = poller.reader(fds[2])
+        self._take = poller.take
         self.stack_fd = fds[6]
-        os.set_blocking(self.stack_fd, False)
         self.theirs = [read, write, fds[4], fds[7]]  # requests, answers, lifeline, stack
         self.only_theirs = [write, fds[4], fds[7]]
 
@@ -138,9 +134,8 @@ class WorkerProcess:
     def read_stack(self) -> bool:
         """Collect the dump; True where some has come."""
         before = len(self.stack)
-        with suppress(OSError):
-            while len(self.stack) < _LONGEST_STACK and (data := os.read(self.stack_fd, 8192)):
-                self.stack += data
+        while len(self.stack) < _LONGEST_STACK and (data := self._take(self.stack_fd)):
+            self.stack += data
         return len(self.stack) > before
 
     @property
@@ -163,21 +158,19 @@ class WorkerProcess:
 
     def interrupt(self) -> None:
         """Step 2."""
-        self._signal(INTERRUPT_SIGNAL)
+        if self.hold is not None:
+            self.hold.interrupt()
 
     def ask_for_stack(self) -> None:
-        """Have it dump its stacks from C."""
-        self._signal(STACK_SIGNAL)
+        """Have it dump its stacks."""
+        if self.hold is not None:
+            self.hold.ask_for_stack()
 
     def kill(self) -> bool:
-        """Step 3. The template kills its process group before it reaps it. False: no hold of it."""
-        return self._signal(signal.SIGKILL)
-
-    def _signal(self, number: int) -> bool:
-        if self.pidfd is None:
+        """Step 3, for it and its tree. False: no hold of it."""
+        if self.hold is None:
             return False
-        with suppress(OSError):
-            signal.pidfd_send_signal(self.pidfd, number)
+        self.hold.kill()
         return True
 
     # The end -------------------------------------------------------------------------------------
@@ -194,8 +187,9 @@ class WorkerProcess:
         if self.bound is not None:
             self.bound.cancel()
         self.writer.close()
-        descriptors.close(
-            self.reader.fd, self.lifeline, self.stack_fd, self.pidfd, *self.only_theirs
-        )
-        self.pidfd = None
+        self.reader.close()
+        descriptors.close(self.lifeline, self.stack_fd, *self.only_theirs)
+        if self.hold is not None:
+            self.hold.close()
+            self.hold = None
         self.only_theirs = []

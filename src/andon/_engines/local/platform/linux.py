@@ -1,23 +1,30 @@
-"""What the engine waits for: descriptors, each with a function to call, and timers."""
+"""Linux: an epoll, woken by an eventfd, and holds of processes that are pidfds. The launcher is
+the template (see `template.py`).
+"""
 
 from __future__ import annotations
 
-import heapq
-import math
 import os
 import select
+import signal
+import sys
 import threading
-from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+
+assert sys.platform == "linux"
 
 from andon._engines.local import descriptors
+from andon._engines.local.channel import Reader, Writer, take
+from andon._engines.local.timers import Handler
+from andon._worker.signals import INTERRUPT_SIGNAL, STACK_SIGNAL
 
-Handler = Callable[[], None]
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 
 
 class Poller:
     """An epoll. Handlers are added and removed under the engine's lock; `wait` runs without."""
+
+    reader, writer = Reader, Writer  # the ends of pipes that it can wait for
 
     def __init__(self) -> None:
         with descriptors.guard:
@@ -60,6 +67,10 @@ class Poller:
         handlers = self._handlers
         return [h for fd, _ in ready if (h := handlers.get(fd)) is not None]
 
+    def take(self, fd: int) -> bytes:
+        """Some of what is there to read; empty: nothing now."""
+        return take(fd)
+
     def wake(self) -> None:
         """End a `wait`, from any thread, also when closed; never blocks."""
         with self._wake_lock:
@@ -80,44 +91,42 @@ class Poller:
         self._handlers.clear()
 
 
-class Timer:
-    """One call to come; `cancel` it, or ask for another."""
+class Hold:
+    """A pidfd: what is done to it is done to that process, or to none."""
 
-    __slots__ = ("at", "call")
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
-    def __init__(self, at: float, call: Handler) -> None:
-        self.at = at
-        self.call: Handler | None = call
+    @classmethod
+    def open(cls, pid: int) -> Hold:
+        """Raises OSError where there is no descriptor left, or no such process."""
+        with descriptors.guard:
+            return cls(descriptors.keep(os.pidfd_open(pid)))
 
-    def cancel(self) -> None:
-        """Never call."""
-        self.call = None
+    def watch(self, poller: Poller, handler: Handler) -> None:
+        """Call `handler` when it is dead."""
+        poller.add(self._fd, handler)
 
+    def unwatch(self, poller: Poller) -> None:
+        """Not any more."""
+        poller.remove(self._fd)
 
-class Timers:
-    """A heap of them."""
+    def interrupt(self) -> None:
+        """Step 2."""
+        self._signal(INTERRUPT_SIGNAL)
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timer]] = []
-        self._count = 0
+    def ask_for_stack(self) -> None:
+        """Have it dump its stacks from C."""
+        self._signal(STACK_SIGNAL)
 
-    def at(self, at: float, call: Handler) -> Timer:
-        """Call this at that time."""
-        timer = Timer(at, call)
-        self._count += 1
-        heapq.heappush(self._heap, (at, self._count, timer))
-        return timer
+    def kill(self) -> None:
+        """Step 3. The template kills its process group before it reaps it."""
+        self._signal(signal.SIGKILL)
 
-    def next_at(self) -> float:
-        """When the first is due; infinity: none."""
-        heap = self._heap
-        while heap and heap[0][2].call is None:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else math.inf
+    def _signal(self, number: int) -> None:
+        with suppress(OSError):
+            signal.pidfd_send_signal(self._fd, number)
 
-    def run(self, now: float) -> None:
-        """Call those that are due."""
-        while self.next_at() <= now:
-            timer: Any = heapq.heappop(self._heap)[2]
-            call, timer.call = timer.call, None
-            call()
+    def close(self) -> None:
+        """Give up the descriptor."""
+        descriptors.close(self._fd)
