@@ -215,7 +215,9 @@ async def _sleep_long() -> None:
 
 def event_loop(here: Stage, cleaned: Stage) -> None:
     with clean_up(cleaned):
-        announce(here)
+        # By a thread, when the loop waits: within the loop's own machinery an interrupt may lose a
+        # wake-up, and then its clean-up waits until the kill (S51).
+        threading.Timer(0.3, announce, (here,)).start()
         asyncio.run(_sleep_long())
 
 
