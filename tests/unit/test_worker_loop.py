@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from psutil import Process
 
 import andon
 from andon import _wire
@@ -608,6 +609,7 @@ def test_no_interrupt_reaches_the_library_itself() -> None:
     with worker() as w:
         attempt = w.start(sleep_for_ever)
         w.until(lambda: w.row.used)
+        w.until(lambda: Process(w.pid).status() == "sleeping")  # it is inside by now
         w.row.order(attempt, 2)  # no ring: the signal alone does not end the sleep
         for _ in range(5):
             w.interrupt()
