@@ -751,7 +751,8 @@ def test_S20_when_the_parent_is_killed_nothing_stays(start_method: str) -> None:
         "from tests.engine.driver import Driver\n"
         "from tests.support import eventually\n"
         f"d = Driver({start_method!r}, 2, prestart=True)\n"
-        "d.until(lambda: len(d.engine._idle) == 2)\n"
+        # Its birth may be told after a worker is ready; nobody pumps further down.
+        "d.until(lambda: len(d.engine._idle) == len(d.engine.look()) == 2)\n"
         "a = d.submit(time.sleep, 60)\n"
         "b = d.submit(sum, range(10**11))\n"
         "eventually(lambda: sum(r.phase == 'running' for r in d.engine.look()) == 2)\n"
