@@ -17,7 +17,7 @@ from andon.outcome import StoppedBy
 from tests import portable
 from tests.engine import tasks
 from tests.engine.driver import driver
-from tests.support import Stage, alive, eventually, run_python, wait_gone
+from tests.support import Stage, alive, allowed, eventually, run_python, wait_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they are run on Linux")
 
@@ -159,7 +159,7 @@ def test_S20_when_the_parent_is_killed_nothing_stays(kind: str) -> None:
         "from tests.support import eventually\n"
         f"with portable.engine_of({kind!r}):\n"
         "    d = Driver('spawn', 2, prestart=True)\n"
-        "    d.until(lambda: len(d.engine._idle) == 2)\n"
+        "    d.until(lambda: len(d.engine._idle) == len(d.engine.look()) == 2)\n"
         "    d.submit(time.sleep, 60)\n"
         "    eventually(lambda: any(r.phase == 'running' for r in d.engine.look()))\n"
         "    print(*d.pids(), flush=True)\n"
@@ -168,7 +168,7 @@ def test_S20_when_the_parent_is_killed_nothing_stays(kind: str) -> None:
     done = run_python(["-c", code])
     pids = [int(p) for p in done.stdout.split()]
     assert len(pids) == 2, done.stderr
-    wait_gone(pids, 1.0)
+    wait_gone(pids, allowed(1.0))
 
 
 def test_only_spawn_is_there(kind: str) -> None:
