@@ -14,13 +14,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 from andon import _wire
 from andon._board import joined, own_board
-from andon._engines.local import spawner, system, threads
+from andon._engines.local import interpreter, spawner, system, threads
 from andon._engines.local.orders import Orders
 from andon._engines.local.platform import macos
 from andon._runtime import options
@@ -33,7 +34,7 @@ def engine_of(kind: str) -> Iterator[None]:
     """Every engine that is opened within is of this kind."""
     own_board()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(macos, "WORKER", "tests.portable_worker")
+        patch.setattr(interpreter, "WORKER", "tests.portable_worker")
         patch.setattr(options, "_METHODS", ("spawn",))
         patch.setattr(system, "exists", spawner.exists)
         for board in joined():
@@ -41,7 +42,7 @@ def engine_of(kind: str) -> Iterator[None]:
         if kind == "poll":
             patch.setattr(macos, "end_of", lambda pid: open(os.pidfd_open(pid)))  # noqa: SIM115
             patch.setattr(system, "Poller", macos.Poller)
-            patch.setattr(system, "connect", macos.connect)
+            patch.setattr(system, "connect", partial(spawner.connect, macos.Hold))
         else:
             patch.setattr(macos, "end_of", lambda pid: None)
             patch.setattr(system, "Poller", threads.Poller)

@@ -336,19 +336,15 @@ class AsyncResult(Generic[T]):
 
     def _tell(self) -> None:
         """Call back, once the call is over; then those who wait may know."""
-        callback, error_callback = self._callbacks
         try:
             if not self._called:
-                self._call_back(callback, error_callback)
+                self._call_back()
         finally:
             self._called = True
             self._wakeup.notify()
 
-    def _call_back(
-        self,
-        callback: Callable[[T], Any] | None,
-        error_callback: Callable[[BaseException], Any] | None,
-    ) -> None:
+    def _call_back(self) -> None:
+        callback, error_callback = self._callbacks
         try:
             value = self._result()
         except BaseException as error:

@@ -224,12 +224,7 @@ def _arrived(ident: str, slot: int, clear: int) -> Token:
 
 def own_token() -> Token | None:
     """The running task's own token, without counting as a use of it."""
-    state = current
-    if state.attempt == NOTHING or state.board is None:
-        return None
-    if state.token is None:
-        state.token = Token._at(state.board, state.slot, state.clear)
-    token: Token = state.token
+    token: Token | None = current.own_token()
     return token
 
 

@@ -581,7 +581,7 @@ class World:
         machine.check_invariants()
         assert set(machine._attempts) == set(self.tries), "I2"
         for number, view in self.groups.items():
-            record = machine.group(number)
+            record = machine.groups.get(number)
             assert (record is None) == view.closed
             if record is None:
                 continue

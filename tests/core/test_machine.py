@@ -135,10 +135,10 @@ class Line:
         return found
 
     def is_closed(self, group: int = 1) -> bool:
-        return self.machine.group(group) is None
+        return self.machine.groups.get(group) is None
 
     def reason_kind(self, group: int = 1) -> ReasonKind | None:
-        record = self.machine.group(group)
+        record = self.machine.groups.get(group)
         assert record is not None
         return None if record.reason is None else record.reason.kind
 
@@ -312,7 +312,7 @@ def test_s4_every_item_has_one_outcome_and_the_counts_add_up() -> None:
     line.submit(10, size=3)
     line.submit(11)
     line.submit(12)
-    record = line.machine.group(1)
+    record = line.machine.groups.get(1)
     assert record is not None
     line.succeed(1, 0, 2)
     line.fail(1, 2)
@@ -429,7 +429,7 @@ def test_s9_a_drain_may_become_a_cancel_and_never_goes_back(line: Line) -> None:
     assert kinds(hardened) == ["PullWord", "StopGroup"]
     assert one(hardened, ac.PullWord).reason.kind is ReasonKind.SHUTDOWN  # S8
     line.stop(ReasonKind.SHUTDOWN, soon=True)
-    record = line.machine.group(1)
+    record = line.machine.groups.get(1)
     assert record is not None
     assert record.state is GroupState.CANCELLING
 
@@ -496,7 +496,7 @@ def test_s11_a_failure_that_pulled_the_cord_is_never_lost_to_our_own_kill(line: 
 def test_s11_a_span_that_pulled_the_cord_ends_where_it_failed(line: Line) -> None:
     line.submit(10, size=3)
     line.cord(1, index=1)  # item 0 had ended; its frame is still on the way
-    assert line.machine.group(1).reason.source == 1  # type: ignore[union-attr]
+    assert line.machine.groups.get(1).reason.source == 1  # type: ignore[union-attr]
     line.succeed(1, 0)
     line.fail(1, 1)
     line.stopped(1, 2, StoppedBy.NEVER_STARTED, started=False)
@@ -1029,7 +1029,7 @@ def test_race_two_failures_the_first_taken_is_the_reason_and_both_are_kept(line:
     line.submit(11)
     line.fail(2)
     line.fail(1)
-    record = line.machine.group(1)
+    record = line.machine.groups.get(1)
     assert record is not None
     assert record.reason is not None
     assert record.reason.source == 1

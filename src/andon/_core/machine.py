@@ -82,10 +82,6 @@ class Machine(Fates):
         """When the next `Ticked` is due; None: never."""
         return self._timers.next_at()
 
-    def group(self, group: int) -> GroupRecord | None:
-        """The record of an open group; None once it is closed."""
-        return self.groups.get(group)
-
     # Events of users, timers and parents ---------------------------------------------------------
 
     def _group_opened(self, e: ev.GroupOpened) -> None:

@@ -145,8 +145,10 @@ class Future(_Future[T], Generic[T]):
         if callbacks:
             task = self._task
             run = _Callbacks(self, callbacks)
-            if task is None or not task.run_callbacks(run):
+            if task is None:
                 run()
+            else:
+                task.run_callbacks(run)
 
     def set_running_or_notify_cancel(self) -> bool:
         """As in the standard class; andon itself does not need it."""

@@ -220,10 +220,6 @@ class Runtime(Performer):
         with self._lock:
             return self._engine.look()
 
-    def busy(self) -> bool:
-        """Is any task of any group not over?"""
-        return bool(self._tasks)
-
     def wait_idle(self) -> None:
         """Block until every task of every group is over."""
         self.idle.wait(lambda: not self._tasks or self.crashed is not None)

@@ -72,9 +72,9 @@ class Task:
         """About to block for this task: raise where that could never end."""
         self.group.runtime.check_wait()
 
-    def run_callbacks(self, callbacks: Callable[[], None]) -> bool:
-        """Hand callbacks to the thread that runs them; False where the caller must."""
-        return self.group.runtime.callbacks.put(callbacks)
+    def run_callbacks(self, callbacks: Callable[[], None]) -> None:
+        """Have the thread run them that is there for it, or else the caller."""
+        self.group.runtime.callbacks.run(callbacks)
 
     def arguments(self, item: int) -> str:
         """The shortened arguments of an item, for notes and outcomes."""

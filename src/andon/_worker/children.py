@@ -8,6 +8,15 @@ from __future__ import annotations
 import os
 import sys
 
+_PR_SET_CHILD_SUBREAPER = 36  # of the kernel's prctl.h
+
+
+def become_subreaper() -> None:
+    """Adopt the orphans among our descendants, so that they can be found (S20)."""
+    import ctypes  # 3 ms, where it is not there already
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
 
 def living() -> set[int]:
     """The pids of its children that are no zombies. Costs one system call where there are none."""

@@ -11,11 +11,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from andon._worker import signals
+from andon._worker import children, signals
 
 assert sys.platform != "win32"
 
-_PR_SET_CHILD_SUBREAPER = 36
 _HIGH = (300, 100, 40)  # tasks close low descriptors; as high as the limit lets us
 
 
@@ -26,8 +25,9 @@ def first_acts(given: Sequence[int], start_method: str) -> list[int]:
     requests, answers, lifeline, stack = fds[:4]
     _hold_lifeline(lifeline, stack)
     signals.install()
-    if start_method != "spawn":
-        become_subreaper()  # before an exec the launcher does it: no need to load ctypes, 3 ms
+    if sys.platform == "linux" and start_method != "spawn":  # before an exec the launcher does it
+        with suppress(ImportError, OSError, AttributeError):
+            children.become_subreaper()
     _dump_stacks_to(stack)
     for fd in (requests, answers):
         os.set_blocking(fd, True)
@@ -89,15 +89,6 @@ def _die() -> None:
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
-
-
-def become_subreaper() -> None:
-    """Adopt the orphans that tasks leave, so that they can be found (S20)."""
-    if sys.platform == "linux":
-        with suppress(ImportError, OSError, AttributeError):
-            import ctypes
-
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _dump_stacks_to(fd: int) -> None:

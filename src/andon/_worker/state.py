@@ -186,10 +186,15 @@ class State:
     def _token_of(self, attempt: int, board: Board | None, slot: int, clear: int) -> Any:
         if self.make_token is None or board is None:
             return None
-        if attempt != self.attempt:
-            return self.make_token(board, slot, clear)
-        if self.token is None:
-            self.token = self.make_token(board, slot, clear)
+        if attempt == self.attempt:
+            return self.own_token()
+        return self.make_token(board, slot, clear)
+
+    def own_token(self) -> Any:
+        """The running task's token, made when first asked for; None where no task runs."""
+        if self.token is None and self.attempt != NOTHING and self.board is not None:
+            assert self.make_token is not None
+            self.token = self.make_token(self.board, self.slot, self.clear)
         return self.token
 
 

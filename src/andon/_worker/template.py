@@ -41,12 +41,13 @@ import time
 from collections import deque
 from typing import Any, NoReturn
 
+from andon._worker.children import become_subreaper
+
 assert sys.platform == "linux"
 
 SOL_PASS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 MAX_FDS = 253  # SCM_MAX_FD of the kernel
 ORPHAN_WAIT = 1.0
-_PR_SET_CHILD_SUBREAPER = 36
 # The parent decides when to go; it may well be in an orderly shutdown of its own (S32).
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _PRELOAD = (
@@ -401,13 +402,6 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError:
             pass  # it fails again, and is reported, where it is used
-
-
-def become_subreaper() -> None:
-    """Orphaned descendants come to us instead of to the first process (S20)."""
-    import ctypes  # here already, but for the first call
-
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:

@@ -17,6 +17,14 @@ def interpreter() -> list[str]:
     return [os.fsdecode(told or sys.executable), *_args_from_interpreter_flags()]
 
 
+WORKER = "andon._worker.boot"
+
+
+def worker_code() -> str:
+    """What follows `-c` for a worker that is started from here."""
+    return start_code(WORKER)
+
+
 def start_code(module: str) -> str:
     """What follows `-c`: our own path first, then that module's `main()`."""
     path = [p for p in sys.path if type(p) is str]

@@ -15,7 +15,7 @@ Invariants
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -167,6 +167,18 @@ class Spawner:
                 break
             time.sleep(_LOOK_AGAIN)
         return [child.pid for child in self._children.values()]
+
+
+def connect(
+    start: Start,
+    method: str,
+    inherit: Mapping[int, Any] | None = None,
+    before_fork: Callable[[], None] | None = None,
+) -> Spawner:
+    """Only `spawn` is there; nothing is forked, and so nothing inherited."""
+    if method != "spawn":
+        raise ValueError(f"start_method must be 'spawn' on this system, not {method!r}")
+    return Spawner(start)
 
 
 def exists(pid: int) -> bool:

@@ -11,9 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 assert sys.platform != "win32"
 
@@ -21,12 +20,9 @@ import psutil
 
 from andon._engines.local import descriptors
 from andon._engines.local.channel import Reader, Writer, take
-from andon._engines.local.interpreter import interpreter, start_code
-from andon._engines.local.spawner import Spawner
+from andon._engines.local.interpreter import interpreter, worker_code
 from andon._engines.local.timers import Handler
 from andon._worker.signals import INTERRUPT_SIGNAL, STACK_SIGNAL
-
-WORKER = "andon._worker.boot"
 
 
 class Poller:
@@ -149,7 +145,7 @@ class Hold:
     """A worker's process: a child of ours, in a process group of its own (see `spawner.Child`)."""
 
     def __init__(self, serial: int, fds: list[int]) -> None:
-        command = [*interpreter(), "-c", start_code(WORKER), str(serial), *map(str, fds)]
+        command = [*interpreter(), "-c", worker_code(), str(serial), *map(str, fds)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -273,14 +269,3 @@ def _lives(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
-
-
-def connect(
-    method: str,
-    inherit: Mapping[int, Any] | None = None,
-    before_fork: Callable[[], None] | None = None,
-) -> Spawner:
-    """Only `spawn` is there; nothing is forked, and so nothing inherited."""
-    if method != "spawn":
-        raise ValueError(f"start_method must be 'spawn' on this system, not {method!r}")
-    return Spawner(Hold)

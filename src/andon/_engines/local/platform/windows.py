@@ -17,20 +17,16 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
 from ctypes import wintypes
-from typing import Any
 
 assert sys.platform == "win32"
 
 from andon import _wire
-from andon._engines.local.interpreter import interpreter, start_code
+from andon._engines.local.interpreter import interpreter, worker_code
 from andon._engines.local.orders import Orders
-from andon._engines.local.spawner import Spawner
 from andon._engines.local.threads import Poller
 from andon._engines.local.timers import Handler
 
-WORKER = "andon._worker.boot"
 _KILLED = 0xE00D0009  # the exit status of what we kill: told as that of SIGKILL elsewhere
 _SIGKILL = 9
 _KILL_ON_JOB_CLOSE = 0x2000
@@ -227,7 +223,7 @@ def _start(serial: int, fds: list[int]) -> subprocess.Popen[bytes]:
         os.set_handle_inheritable(handle, True)
     try:
         return subprocess.Popen(
-            [*command, "-c", start_code(WORKER), str(serial), *map(str, handles)],
+            [*command, "-c", worker_code(), str(serial), *map(str, handles)],
             stdin=subprocess.DEVNULL,
             startupinfo=subprocess.STARTUPINFO(lpAttributeList={"handle_list": inherited}),
             creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
@@ -236,14 +232,3 @@ def _start(serial: int, fds: list[int]) -> subprocess.Popen[bytes]:
     finally:
         for handle in inherited:
             os.set_handle_inheritable(handle, False)
-
-
-def connect(
-    method: str,
-    inherit: Mapping[int, Any] | None = None,
-    before_fork: Callable[[], None] | None = None,
-) -> Spawner:
-    """Only `spawn` is there; nothing is forked, and so nothing inherited."""
-    if method != "spawn":
-        raise ValueError(f"start_method must be 'spawn' on this system, not {method!r}")
-    return Spawner(Hold)
