@@ -1,6 +1,7 @@
 """The command: each suite under each start method, in a process of its own; then a summary.
 
-Exits with 0 where all that ran passed, 1 where something failed or ended early.
+Exits with 0 where all that ran passed, or where this Python has none of the tests; with 1 where
+something failed, ended early, or matched no pattern.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def main() -> int:
         print(f"\nFAILED {test} [{run.suite}, {run.method}]\n{text.rstrip()}")
     passed = sum(run.states["passed"] for run in runs)
     print(f"\nPython {version}: {passed} passed, {len(failed)} failed")
-    return 1 if failed else 0
+    if runs and not passed:
+        print("nothing was run: is the pattern right?")
+    return 1 if failed or (runs and not passed) else 0
 
 
 def arguments() -> argparse.Namespace:
@@ -90,7 +93,8 @@ def one(python: Path, name: str, method: str, args: argparse.Namespace) -> Run:
     """Run it and read what it says."""
     run = Run(name, method)
     command = [str(python), "-m", "tests.stdlib.run", name, method, f"--limit={args.limit}"]
-    command += [f"-k={pattern}" for pattern in args.k] + ["--excluded"] * args.excluded
+    command += [word for pattern in args.k for word in ("-k", pattern)]
+    command += ["--excluded"] * args.excluded
     env = {**os.environ, environment.SUITE: name, environment.METHOD: method}
     begun = "before the first test"
     ended = False

@@ -1,4 +1,4 @@
-"""`multiprocessing.Pool`: the tests of `test._test_multiprocessing` that are about process pools."""
+"""`multiprocessing.Pool`: the tests of process pools in `test._test_multiprocessing`."""
 
 from __future__ import annotations
 
