@@ -9,7 +9,7 @@ import argparse
 import faulthandler
 import fnmatch
 import json
-import sys
+import os
 import unittest
 from typing import Any
 
@@ -59,9 +59,15 @@ class Report(unittest.TestResult):
         say(test=suites.short_name(test), state="failed", text=text)
 
 
+# What the tests print, in this process and others, goes with what they complain of; ours stays
+# alone, for the command to read.
+_ours = os.fdopen(os.dup(1), "w", encoding="utf-8")
+os.dup2(2, 1)
+
+
 def say(**what: Any) -> None:
-    """A line for the command to read; the tests' own output goes elsewhere."""
-    print(json.dumps(what), file=sys.__stdout__, flush=True)
+    """A line for the command to read."""
+    print(json.dumps(what), file=_ours, flush=True)
 
 
 def main() -> None:
