@@ -167,19 +167,23 @@ def _resource_tracker() -> tuple[int | None, int | None]:
 
 
 def _held_by_others(name: str) -> bool:
-    path = SHM / name
+    """Does a process that is not ours have it mapped? By number: a semaphore is mapped before it
+    has got its name (sem_open), and the maps go on showing the old one."""
     try:
-        if path.stat().st_uid != os.getuid():
-            return True
+        stat = (SHM / name).stat()
     except OSError:
         return True  # gone
+    if stat.st_uid != os.getuid():
+        return True
+    major, minor = os.major(stat.st_dev), os.minor(stat.st_dev)
+    inode = f" {major:02x}:{minor:02x} {stat.st_ino} ".encode()
     table = process_table()
     ours_below = below(os.getpid(), table)
     for pid in table:
         if pid == os.getpid() or pid in ours_below or carries_mark(pid):
             continue
         try:
-            if os.fsencode(path) in Path(f"/proc/{pid}/maps").read_bytes():
+            if inode in Path(f"/proc/{pid}/maps").read_bytes():
                 return True
         except OSError:
             pass

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import _environment, _kill_session, allowed
+from tests.support import _environment, _kill_session, allowed, run_python
 from tests.survival.test_parent import of_session
 
 MOMENTS = int(os.environ.get("ANDON_CTRL_C", "14"))
@@ -288,3 +288,25 @@ def test_S32_three_times_in_quick_succession(
         assert run.seconds < span + allowed(SLACK) + GRACE + KILL_AFTER, run.story()
         assert "RemoteTraceback" not in run.shown, run.story()
         assert run.status in (0, -signal.SIGINT, 130), run.story()
+
+
+@pytest.mark.parametrize(
+    ("after", "status", "said"),
+    [("pass", 0, ""), ("time.sleep(20)", -signal.SIGINT, "KeyboardInterrupt")],
+)
+def test_S32_while_an_iterator_is_dropped(after: str, status: int, said: str) -> None:
+    """There it would vanish, so it comes a moment later; a program that is over does not wait."""
+    program = (
+        "import itertools, signal, time, andon\n"
+        "from andon._gate import gate\n"
+        "def work(i): return i\n"
+        "results = andon.imap(work, itertools.count(), workers=1)\n"
+        "next(results)\n"
+        "with gate:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    del results\n"
+        f"{after}\n"
+    )
+    result = run_python(["-c", program])
+    assert result.returncode == status, result.stderr
+    assert result.stderr.strip().endswith(said) and bool(said) == bool(result.stderr)

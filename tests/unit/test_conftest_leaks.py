@@ -271,6 +271,30 @@ def test_shared_memory_is_seen() -> None:
     assert name not in leaks.left_shared_memory(before)
 
 
+@pytest.mark.skipif(not leaks.SHM.is_dir(), reason="no /dev/shm here")
+def test_what_a_neighbour_holds_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run's semaphores, which are mapped under a name that they have no more."""
+    source = (
+        "import multiprocessing, sys\n"
+        "lock = multiprocessing.get_context('spawn').Lock()\n"
+        "print(lock._semlock.name, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    before = leaks.Snapshot.take()
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        name = "sem." + process.stdout.readline().strip().removeprefix("/")
+        assert name in leaks.left_shared_memory(before)
+        with monkeypatch.context() as patch:
+            patch.setattr(leaks, "below", lambda top, table: set())
+            patch.setattr(leaks, "carries_mark", lambda pid: False)
+            assert name not in leaks.left_shared_memory(before)
+        process.communicate("")
+    assert name not in leaks.left_shared_memory(before)
+
+
 def test_temporary_files_are_seen_in_this_process_and_below() -> None:
     before = leaks.Snapshot.take()
     source = "import tempfile; print(tempfile.mkstemp()[1])"

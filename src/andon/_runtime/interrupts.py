@@ -39,6 +39,11 @@ def sheltered(function: F) -> F:
     return function
 
 
+def _interrupt_main() -> None:
+    if threading.main_thread().is_alive():
+        _thread.interrupt_main()
+
+
 class InterruptBridge:
     """`hold` and `release` pair up around each pool, `enter` and `leave` around each scope."""
 
@@ -93,8 +98,11 @@ class InterruptBridge:
 
     def again(self) -> None:
         """Ctrl-C once more, in a moment: raised here and now, it would vanish with an iterator that
-        is being dropped."""
-        threading.Timer(_MOMENT, _thread.interrupt_main).start()
+        is being dropped. A program that has come to its end by then neither waits nor hears of it:
+        there the key came too late."""
+        timer = threading.Timer(_MOMENT, _interrupt_main)
+        timer.daemon = True
+        timer.start()
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._depth:
