@@ -20,8 +20,10 @@
         ├── CleanupError                 a process could not be reaped in time
         └── InternalError                a bug in andon; carries the story of the task
 
-`WorkerDiedError` and `PoolBrokenError` derive from `concurrent.futures.BrokenExecutor`,
-`TaskCancelledError` from `concurrent.futures.CancelledError`.
+What code for the standard pools catches, it catches here: `WorkerDiedError` and `PoolBrokenError`
+derive from `concurrent.futures.process.BrokenProcessPool` (a `BrokenExecutor`),
+`TaskCancelledError` from `concurrent.futures.CancelledError`, `SerializationError` from
+`pickle.PicklingError`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as _CancelledError
+from pickle import PicklingError
 from typing import Any
 
 from andon._cancelled import Cancelled
@@ -135,7 +138,7 @@ class GroupTimeoutError(AndonError, TimeoutError):
         self.unfinished = unfinished
 
 
-class SerializationError(AndonError):
+class SerializationError(AndonError, PicklingError):
     """Something could not be pickled or unpickled (S28).
 
     `what` names it ("the arguments", "the result", "the exception"), `where` the side
@@ -151,7 +154,22 @@ class SerializationError(AndonError):
         self.original = original
 
 
-class WorkerDiedError(AndonError, BrokenExecutor):
+class _Broken(AndonError, BrokenExecutor):
+    """Derives from `BrokenProcessPool` once there is one of these to catch: importing its module
+    takes longer than all of this package does, and nobody needs it before."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Broken:
+        if _Broken.__bases__[1] is BrokenExecutor:
+            try:
+                from concurrent.futures.process import BrokenProcessPool
+            except Exception:  # it registers itself for the exit: too late for that, or no such
+                pass  # module on this platform
+            else:
+                _Broken.__bases__ = (AndonError, BrokenProcessPool)
+        return super().__new__(cls, *args, **kwargs)
+
+
+class WorkerDiedError(_Broken):
     """A worker died under this task, and andon had not ordered it (S25).
 
     `pid` is the worker's, `exitcode` its exit status (negative: the signal's number; None:
@@ -167,7 +185,7 @@ class WorkerDiedError(AndonError, BrokenExecutor):
         self.phase = phase
 
 
-class PoolBrokenError(AndonError, BrokenExecutor):
+class PoolBrokenError(_Broken):
     """Workers died or failed to start again and again; the pool gave up (S42)."""
 
 

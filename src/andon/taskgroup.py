@@ -15,8 +15,9 @@ from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, open_runtime, positive_int, seconds
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
-from andon._runtime.streams import Stream
-from andon.errors import PoolBrokenError, TaskCancelledError
+from andon._runtime.streams import Stream, raise_it
+from andon._runtime.tasks import Task
+from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError
 from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, TraceEvent, Verdict
 from andon.policy import Policy, Stats
 from andon.report.watch import Watcher, watch
@@ -57,6 +58,8 @@ class TaskGroup:
     function that is called with each `TraceEvent`. `progress`: True, or a callable that takes
     snapshots. `keep_outcomes=False` is for endless streams: `outcomes` then stays empty.
     """
+
+    _bare = False  # what it raises: an ExceptionGroup (S43), or the first failure
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class TaskGroup:
             token=self._token,
             links=links,
             keep_outcomes=self._keep_outcomes,
+            bare=self._bare,
         )
         try:
             self._watcher = watch(self._scope.group, self._progress)
@@ -354,8 +358,10 @@ def submit_call(
     timeout: float | None,
 ) -> Future[T]:
     """One call, one task, one future: what every `submit` comes down to."""
-    runtime: Runtime = group.runtime
-    task = runtime.submit(group, Call(fn, args, kwargs), Future, timeout=timeout)
+    return _future(group.runtime.submit(group, Call(fn, args, kwargs), Future, timeout=timeout))
+
+
+def _future(task: Task) -> Future[Any]:
     sink = task.sink
     assert isinstance(sink, Future)
     return sink
@@ -369,9 +375,10 @@ def submit_lone(
     timeout: float | None,
 ) -> Future[T]:
     """A call that stands alone. There is no `with` that would absorb a `Cancelled` of its group
-    (S14, S16): where that was stopped, by a broken pool or a token, the call is refused."""
+    (S14, S16): where that was stopped, by a broken pool, a token or its policy, the call is
+    refused."""
     try:
-        return submit_call(group, fn, args, kwargs, timeout)
+        return submit_or_fail(group, fn, args, kwargs, timeout)
     except Cancelled as stop:
         if stop.token is not group.token:
             raise
@@ -383,7 +390,27 @@ def submit_lone(
         reason=group.reason,
         started=False,
         stopped_by=StoppedBy.NEVER_STARTED,
-    )
+    ) from next((o.error for o in group.failures), None)
+
+
+def submit_or_fail(
+    group: Group,
+    fn: Callable[..., T],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    timeout: float | None,
+) -> Future[T]:
+    """As `submit_call`, but what cannot be pickled fails as a task of the group (S28), since that
+    is where code for the standard pools looks for it."""
+    try:
+        return submit_call(group, fn, args, kwargs, timeout)
+    except SerializationError as error:
+
+        def sink(task: Task) -> Future[T]:
+            task.call = Call(fn, args, kwargs)  # what the user asked for, in notes
+            return Future(task)
+
+        return _future(group.runtime.submit(group, Call(raise_it, (error,)), sink))
 
 
 def open_stream(

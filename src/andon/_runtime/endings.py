@@ -74,6 +74,12 @@ def raise_first(group: Group, body: BaseException | None, owner: object) -> None
         del errors, first, body
 
 
+def raise_first_quietly(group: Group, body: BaseException | None, owner: object) -> None:
+    """As `raise_first`, for a scope that a stop without any failure leaves in silence."""
+    if errors_of(group, body):
+        raise_first(group, body, owner)
+
+
 def note_failures(error: BaseException, group: Group, owner: object) -> None:
     """A KeyboardInterrupt or SystemExit leaves bare, with the failures as notes (S31, S32)."""
     for outcome in group.failures:

@@ -35,8 +35,8 @@ class Future(_Future[T], Generic[T]):
     """
 
     def __init__(self, task: Task) -> None:
-        super().__init__()
         self._task: Task | None = task
+        super().__init__()
         self._wakeup = Wakeup()
         self._cancelled_error: TaskCancelledError | None = None
 
@@ -62,25 +62,47 @@ class Future(_Future[T], Generic[T]):
         task = self._task
         return task is not None and not self.done() and task.is_running()
 
+    @property
+    def _state(self) -> str:
+        # Nobody tells the parent that a task begins: who asks looks at the board. Not so the
+        # standard class's own methods and functions, which hold the future's lock: they only
+        # want to know whether it is over, and must not wait for the runtime's lock.
+        state, task = self._stored, self._task
+        if state == PENDING and task is not None and not self._condition._is_owned():  # type: ignore[attr-defined]
+            return RUNNING if task.is_ours() and task.is_running() else state
+        return state
+
+    @_state.setter
+    def _state(self, state: str) -> None:
+        self._stored = state
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text.replace("=pending", "=running", 1) if self._state == RUNNING else text
+
     def result(self, timeout: float | None = None) -> T:
         """The task's value; blocks up to `timeout` seconds (None: until it is over).
 
         Raises the task's own error; `TaskCancelledError` where a stop ended it; `TimeoutError`
         when the time is up, which changes nothing for the task.
         """
-        self._wait(timeout)
         try:
+            self._wait(timeout)
             return super().result(0)
         except CancelledError:
             raise self._cancelled() from None
+        finally:
+            del self  # or the error's traceback would lead back here, and keep both alive
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The task's error, or None; blocks and raises as `result` does."""
-        self._wait(timeout)
         try:
+            self._wait(timeout)
             return super().exception(0)
         except CancelledError:
             raise self._cancelled() from None
+        finally:
+            del self
 
     def _wait(self, timeout: float | None) -> None:
         # Not on the condition that the standard class would wait on: see `wakeup`.

@@ -36,6 +36,7 @@ class Group:
         grace: float,
         kill_after: float,
         keep_outcomes: bool,
+        keep_failures: bool,
     ) -> None:
         self.runtime = runtime
         self.id = ident
@@ -49,8 +50,10 @@ class Group:
         self.next_index = 0
         self.body_left = False
         self.keep_outcomes = keep_outcomes
+        self.keep_failures = keep_failures
         self.kept: list[Outcome | None] = []
         self.failures: list[Outcome] = []
+        self.failed = False  # has the first failure been delivered?
         self.reason: Reason | None = None
         self.verdict: Verdict | None = None
         self.broken: BaseException | None = None  # why the whole pool gave up, if it did
@@ -71,8 +74,10 @@ class Group:
             self.kept[outcome.index] = outcome
         if outcome.state is not TaskState.FAILED:
             return False
-        self.failures.append(outcome)
-        return len(self.failures) == 1
+        first, self.failed = not self.failed, True
+        if self.keep_failures:
+            self.failures.append(outcome)
+        return first
 
     def owns_failure(self, error: BaseException) -> bool:
         """Is this very object the error of one of our tasks? (S31)"""
@@ -85,7 +90,7 @@ class Group:
         return (
             self.reason is None
             or self.reason.kind is not ReasonKind.FAILURE
-            or bool(self.failures)
+            or self.failed
             or self.broken is not None
             or self.closed
         )

@@ -17,6 +17,7 @@ from andon.policy import Policy, fail_fast
 
 GRACE = 5.0
 KILL_AFTER = 2.0
+_COUNTS = ("workers", "max_workers", "processes")
 _METHODS = ("fork", "forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
 
 
@@ -35,8 +36,8 @@ def positive_int(name: str, value: Any, *, none: bool = True) -> int | None:
         raise TypeError(f"{name} must be a whole number, not {value!r}")
     number = value.__index__()
     if number < 1:
-        hint = " (leave it out for one worker per usable CPU)" if name == "workers" else ""
-        raise ValueError(f"{name} must be at least 1, not {value!r}{hint}")
+        hint = " (leave it out for one worker per usable CPU)" if name in _COUNTS else ""
+        raise ValueError(f"{name} must be greater than 0, not {value!r}{hint}")
     return int(number)
 
 

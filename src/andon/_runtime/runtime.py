@@ -97,6 +97,7 @@ class Runtime(Performer):
         parent: Token | None = None,
         inner_ladder: tuple[float, float] = (math.inf, math.inf),
         keep_outcomes: bool = True,
+        keep_failures: bool = True,
     ) -> Group:
         """Open a group; `deadline` is absolute. A set link stops it at once."""
         self._check_usable()
@@ -114,6 +115,7 @@ class Runtime(Performer):
                 grace=grace,
                 kill_after=kill_after,
                 keep_outcomes=keep_outcomes,
+                keep_failures=keep_failures,
             )
             group.parent = parent
             group.inner_ladder = inner_ladder
@@ -193,12 +195,19 @@ class Runtime(Performer):
             self._deliver()
 
     def stop_all(
-        self, kind: ReasonKind, message: str, *, kill: bool = False, soon: bool = False
+        self,
+        kind: ReasonKind,
+        message: str,
+        *,
+        kill: bool = False,
+        soon: bool = False,
+        grace: float | None = None,
     ) -> None:
         """Stop every group of this pool."""
         hard = _HARDEST if kill else None
         for group in list(self._groups.values()):
-            self.stop(group, kind, message, grace=hard, kill_after=hard, soon=soon)
+            within = hard if grace is None else grace
+            self.stop(group, kind, message, grace=within, kill_after=hard, soon=soon)
 
     def heed_interrupts(self) -> None:
         """The main thread waits for every group of this pool: Ctrl-C stops them all."""

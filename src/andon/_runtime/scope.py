@@ -17,7 +17,12 @@ from typing import Any
 from andon._cancelled import Cancelled
 from andon._engines.inline import running
 from andon._gate import gate
-from andon._runtime.endings import note_failures, raise_first, raise_group
+from andon._runtime.endings import (
+    note_failures,
+    raise_first,
+    raise_first_quietly,
+    raise_group,
+)
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds, seconds_or
@@ -128,7 +133,7 @@ class Scope:
     ) -> None:
         self.runtime = runtime
         self._own = own
-        self._bare = bare
+        self._raise = raise_group if not bare else raise_first_quietly if lexical else raise_first
         self._over = False
         self._bridged = bridge.enter()
         _enter()
@@ -182,7 +187,7 @@ class Scope:
         body = None if absorbed else error
         if group.reason is not None and group.reason.kind is ReasonKind.PARENT:
             self._raise_parents(body, owner)
-        (raise_first if self._bare else raise_group)(group, body, owner)
+        self._raise(group, body, owner)
         return True
 
     @sheltered

@@ -18,7 +18,7 @@ from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon.errors import PoolClosedError
 from andon.outcome import ReasonKind
-from andon.policy import collect_all
+from andon.policy import Policy, collect_all
 from andon.token import Token
 
 _END = 10.0  # seconds that closing waits for workers that have nothing left to do
@@ -42,6 +42,7 @@ class SharedPool:
         timeout: Any,
         token: Any,
         policy: Any,
+        lone: Policy | None = None,
         **options: Any,
     ) -> None:
         self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
@@ -54,8 +55,11 @@ class SharedPool:
                 self._held = bridge.hold()
                 self._runtime = runtime = open_runtime(drop_in=True, **options)
                 runtime.finishes = not self._exit_kills
-                # Lone calls stand alone: one failure cancels nothing.
-                self._loose = self._open_group(collect_all(), deadline=None)
+                # Lone calls stand alone: one failure cancels nothing, and nobody asks for it but
+                # its future, for as long as the pool is open; unless they have a policy.
+                self._loose = self._open_group(
+                    lone or collect_all(), deadline=None, keep_failures=lone is not None
+                )
                 name = repr(type(self).__name__)
                 self._finalizer = weakref.finalize(self, _abandon, runtime, name, self._held)
                 self._finalizer.atexit = False  # the registry sees to it
@@ -98,7 +102,9 @@ class SharedPool:
             lexical=False,
         )
 
-    def _open_group(self, policy: Any, deadline: float | None) -> Group:
+    def _open_group(
+        self, policy: Any, deadline: float | None, *, keep_failures: bool = True
+    ) -> Group:
         """A group without a body in this thread, for calls that return before they are over."""
         _, grace, kill_after, _ = self._times
         return self._runtime.open_group(
@@ -108,6 +114,7 @@ class SharedPool:
             kill_after=kill_after,
             links=self._links,
             keep_outcomes=False,
+            keep_failures=keep_failures,
         )
 
     @sheltered

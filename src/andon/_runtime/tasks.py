@@ -64,6 +64,10 @@ class Task:
         """Ask the machine to stop this task alone."""
         self.group.runtime.cancel_task(self)
 
+    def is_ours(self) -> bool:
+        """Or do we only know it from before a fork (S38)?"""
+        return not self.group.runtime.foreign
+
     def is_running(self) -> bool:
         """Does the board show it in user code?"""
         return self.group.runtime.is_running(self)
