@@ -182,6 +182,8 @@ def _held_by_others(name: str) -> bool:
     for pid in table:
         if pid == os.getpid() or pid in ours_below or carries_mark(pid):
             continue
+        if f"_{pid}_" in name:
+            return True  # as joblib names its folders
         try:
             if inode in Path(f"/proc/{pid}/maps").read_bytes():
                 return True
