@@ -150,9 +150,13 @@ class AndonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         except Cancelled as stop:
             if stop.token is not scope.group.token:
                 raise
-            future = _failed(_refusal(scope.group))
+            future = Future()
+            if _failure_is_told(scope.group):
+                return future
+            future.set_exception(_refusal(scope.group))
         except Exception as error:
-            future = _failed(error)
+            future = Future()
+            future.set_exception(error)
         if callback is not None:
             future.add_done_callback(partial(_tell, scope.group, callback))
         return future
@@ -192,18 +196,15 @@ class AndonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
 def _tell(group: Group, callback: Callable[[Any], object], future: Future[Any]) -> None:
     """A batch is over: joblib hears of it, unless it was stopped by a failure (invariant 2)."""
-    reason = group.reason
-    if not (future.cancelled() and reason is not None and reason.kind is ReasonKind.FAILURE):
+    if not (future.cancelled() and _failure_is_told(group)):
         callback(future)
 
 
-def _failed(error: BaseException) -> Future[Any]:
-    """A batch that was never begun."""
-    future: Future[Any] = Future()
-    if isinstance(error, TaskCancelledError):
-        future.cancel()
-    future.set_exception(error)
-    return future
+def _failure_is_told(group: Group) -> bool:
+    """Is it a batch that has stopped the others? Then its own callback says so."""
+    return group.broken is None and (
+        group.reason is not None and group.reason.kind is ReasonKind.FAILURE
+    )
 
 
 def _refusal(group: Group) -> BaseException:

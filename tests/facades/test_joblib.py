@@ -18,7 +18,7 @@ from joblib import Parallel, delayed, parallel_config
 import andon
 import andon.joblib
 from tests.facades.tasks import fail_when, pid, sleep_long, square
-from tests.support import Stage, _environment, _kill_session, run_python, wait_gone
+from tests.support import Stage, _environment, _kill_session, eventually, run_python, wait_gone
 
 SQUARES = [x * x for x in range(30)]
 MakeStage = Callable[..., Stage]
@@ -94,6 +94,24 @@ def test_the_first_failure_stops_the_rest(stage: MakeStage) -> None:
     assert isinstance(error.__cause__, andon.RemoteTraceback)
     assert running.reached() == []  # what waited never began (S12)
     assert squares() == SQUARES
+
+
+def test_a_failure_while_a_callback_submits(
+    stage: MakeStage, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = stage("go")
+    backend, _ = joblib.parallel.get_active_backend()
+
+    def calls() -> Iterator[Any]:
+        yield delayed(fail_when)(go)
+        yield delayed(square)(1)
+        go.release()  # asked for by the callback of the second one
+        eventually(lambda: backend._scope.group.reason is not None)
+        yield delayed(square)(2)
+
+    with pytest.raises(ValueError, match="bad"):
+        Parallel(batch_size=1, pre_dispatch=2)(calls())
+    assert caplog.records == []
 
 
 def test_the_pool_stays_warm() -> None:
