@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import select
 import sys
 import tempfile
@@ -182,8 +183,8 @@ def _held_by_others(name: str) -> bool:
     for pid in table:
         if pid == os.getpid() or pid in ours_below or carries_mark(pid):
             continue
-        if f"_{pid}_" in name:
-            return True  # as joblib names its folders
+        if re.search(f"[-_]{pid}[-_]", name):
+            return True  # as joblib and loky name what they make
         try:
             if inode in Path(f"/proc/{pid}/maps").read_bytes():
                 return True

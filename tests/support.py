@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import select
 import signal
 import subprocess
@@ -40,6 +41,7 @@ START_METHODS = [
     if method in multiprocessing.get_all_start_methods()
 ]
 
+SEED = "ANDON_TEST_SEED"
 PATIENCE = 20.0  # seconds; a bound against hanging, never a wait that a test counts on
 
 
@@ -49,6 +51,12 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def dice(*names: object) -> random.Random:
+    """A source of chance for the test of these names: the same in every run, unless the variable
+    `ANDON_TEST_SEED` says otherwise (`scripts/hunt` does, in each round)."""
+    return random.Random(" ".join(map(str, (*names, os.environ.get(SEED, "")))))
 
 
 class Stage:

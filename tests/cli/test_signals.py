@@ -7,16 +7,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from tests.cli.command import Terminal, read_results, started
-from tests.support import Stage, eventually, wait_gone
+from tests.support import Stage, dice, eventually, wait_gone
 
 WORK = """
 import os, sys, time
-from tests.support import Stage, eventually, wait_gone
+from tests.support import Stage, dice, eventually, wait_gone
 
 def block(item):
     if item == "quick":
@@ -189,7 +188,7 @@ def test_the_death_of_the_command_is_the_death_of_all(
 def test_at_any_moment(here: Path, start_method: str, number: signal.Signals) -> None:
     # What is left behind by any of them is found after the test.
     (here / "busy.py").write_text(BUSY)
-    random = Random(f"{start_method} {number}")
+    random = dice(start_method, number)
     items = [str(n) for n in range(2000)]
     arguments = ["run", "busy.py:work", *items, "-j3", "--start-method", start_method]
     for turn in range(12):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import random
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 import andon
-from tests.support import Stage, wait_gone
+from tests.support import Stage, dice, wait_gone
 from tests.survival import bombs
 from tests.survival.bombs import (
     DEATHS,
@@ -276,7 +275,7 @@ def test_dies_by_itself_while_idle(pool: andon.Pool, stage: MakeStage, kind: str
 @pytest.mark.stress
 def test_killed_at_random_between_and_within_tasks(start_method: str) -> None:
     """Whoever is hit fails alone: no more failures than kills, every other result is right."""
-    rng = random.Random(42)
+    rng = dice(start_method, "kills")
     kills = 8
     killed: list[int] = []
     count = 4000

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import pty
-import random
 import select
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import _environment, _kill_session, allowed, run_python
+from tests.support import _environment, _kill_session, allowed, dice, run_python
 from tests.survival.test_parent import of_session
 
 MOMENTS = int(os.environ.get("ANDON_CTRL_C", "14"))
@@ -197,7 +196,7 @@ def check(run: Run, bound: float) -> None:
 
 def moments(method: str, kind: str) -> list[tuple[str, float]]:
     """(scenario, where in the program from 0, its start, to 1, its end), the same in every run."""
-    rng = random.Random(f"{method} {kind}")
+    rng = dice(method, kind)
     return [(SCENARIOS[i % len(SCENARIOS)], rng.random()) for i in range(MOMENTS)]
 
 
@@ -246,7 +245,7 @@ def test_S32_once(start_method: str, tmp_path: Path, lengths: dict[tuple[str, st
 def test_S32_twice(start_method: str, tmp_path: Path) -> None:
     """Tasks that only a kill ends, and twenty seconds of grace: the second key cuts that short."""
     # Two signals that come before Python has handled the first are one: signals do not queue.
-    rng = random.Random(f"{start_method} twice")
+    rng = dice(start_method, "twice")
     for n in range(max(4, MOMENTS // 3)):
         first, second = rng.uniform(0, 0.1), rng.uniform(0.15, 0.5)
 
@@ -273,7 +272,7 @@ def test_S32_three_times_in_quick_succession(
 ) -> None:
     """An impatient user. A traceback within a traceback is Python's own doing, once the scope has
     been left; nothing may be left behind all the same."""
-    rng = random.Random(f"{start_method} impatient")
+    rng = dice(start_method, "impatient")
     for n in range(max(3, MOMENTS // 4)):
         scenario = SCENARIOS[n % len(SCENARIOS)]
         span = length(lengths, scenario, start_method, tmp_path)
