@@ -306,6 +306,6 @@ def test_S32_while_an_iterator_is_dropped(after: str, status: int, said: str) ->
         "    del results\n"
         f"{after}\n"
     )
-    result = run_python(["-c", program])
+    result = run_python(["-c", program], timeout=15)
     assert result.returncode == status, result.stderr
     assert result.stderr.strip().endswith(said) and bool(said) == bool(result.stderr)

@@ -15,9 +15,9 @@ Invariants:
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -40,8 +40,14 @@ def sheltered(function: F) -> F:
 
 
 def _interrupt_main() -> None:
-    if threading.main_thread().is_alive():
-        _thread.interrupt_main()
+    """By a real signal: it ends a system call that the main thread waits in, as a key does."""
+    main = threading.main_thread()
+    if not main.is_alive():
+        return
+    if sys.platform == "win32":
+        signal.raise_signal(signal.SIGINT)  # to the process: there it wakes who sleeps
+    elif main.ident is not None:
+        signal.pthread_kill(main.ident, signal.SIGINT)
 
 
 class InterruptBridge:
