@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
+from andon._grouping import Grouping
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import sheltered
-from andon._runtime.options import check_callable, open_runtime, positive_int, seconds
-from andon._runtime.runtime import Runtime
-from andon._runtime.scope import Scope, check_common, open_scope
+from andon._runtime.options import check_callable, positive_int
 from andon._runtime.streams import Stream, raise_it
 from andon._runtime.tasks import Task
 from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError
-from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, TraceEvent, Verdict
-from andon.policy import Policy, Stats
-from andon.report.watch import Watcher, watch
-from andon.token import Token
-
-if TYPE_CHECKING:
-    from andon.executor import ProcessPoolExecutor
-    from andon.pool import Pool
+from andon.outcome import Outcome, ReasonKind, StoppedBy
 
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class TaskGroup:
+class TaskGroup(Grouping):
     """A set of tasks that share one fate, in worker processes.
 
     ```python
@@ -59,95 +50,10 @@ class TaskGroup:
     snapshots. `keep_outcomes=False` is for endless streams: `outcomes` then stays empty.
     """
 
-    _bare = False  # what it raises: an ExceptionGroup (S43), or the first failure
-
-    def __init__(
-        self,
-        *,
-        workers: int | None = None,
-        pool: Pool | ProcessPoolExecutor | None = None,
-        policy: Policy | Callable[[], Policy] | None = None,
-        deadline: float | None = None,
-        timeout: float | None = None,
-        grace: float | None = None,
-        kill_after: float | None = None,
-        token: Token | None = None,
-        initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
-        max_tasks_per_worker: int | None = None,
-        start_method: str | None = None,
-        mp_context: Any = None,
-        reuse_interrupted: bool = False,
-        engine: Any = None,
-        strict: bool = False,
-        trace: Callable[[TraceEvent], object] | None = None,
-        progress: Any = None,
-        keep_outcomes: bool = True,
-        name: str | None = None,
-    ) -> None:
-        self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
-        self._policy = policy
-        self._token = token
-        self._pool = pool
-        self._progress = progress
-        self._keep_outcomes = bool(keep_outcomes)
-        self._options: dict[str, Any] = {
-            "workers": workers,
-            "initializer": initializer,
-            "initargs": initargs,
-            "max_tasks_per_worker": max_tasks_per_worker,
-            "start_method_": start_method,
-            "mp_context": mp_context,
-            "reuse_interrupted": reuse_interrupted,
-            "engine": engine,
-            "strict": strict,
-            "trace": trace,
-        }
-        if pool is not None:
-            given = [k.rstrip("_") for k, v in self._options.items() if v not in (None, (), False)]
-            if given:
-                raise ValueError(
-                    "a group on a pool uses the pool's workers: "
-                    f"give {', '.join(given)} to the pool instead"
-                )
-            if not hasattr(pool, "_runtime"):
-                raise TypeError(
-                    f"pool must be an andon.Pool or an andon.ProcessPoolExecutor, not {pool!r}"
-                )
-        self.name = name or "andon"
-        self._scope: Scope | None = None
-        self._watcher: Watcher | None = None
-        self._streams: list[Stream] = []  # maps that nobody has begun to iterate
-
     def __enter__(self) -> TaskGroup:
         """Open the group. Starts no worker yet; does not block."""
-        if self._scope is not None:
-            raise RuntimeError("a TaskGroup is used once; make a new one")
-        deadline, grace, kill_after, _ = self._times
-        links: tuple[Token, ...] = ()
-        runtime: Runtime | Callable[[], Runtime]
-        if self._pool is None:
-            runtime = partial(open_runtime, **self._options, name=self.name)
-        else:
-            self._pool._check_running()
-            runtime = self._pool._runtime
-            links = self._pool._links
-        self._scope = open_scope(
-            runtime,
-            policy=self._policy,
-            deadline=deadline,
-            grace=grace,
-            kill_after=kill_after,
-            token=self._token,
-            links=links,
-            keep_outcomes=self._keep_outcomes,
-            bare=self._bare,
-        )
-        try:
-            self._watcher = watch(self._scope.group, self._progress)
-        except BaseException as error:
-            self._scope.abandon(error)
-            raise
+        self._check_unused()
+        self._open()
         return self
 
     @sheltered
@@ -189,10 +95,7 @@ class TaskGroup:
         the arguments cannot be pickled.
         """
         check_callable(fn)
-        limit = seconds("timeout", timeout, zero=False)
-        return submit_call(
-            self._entered().group, fn, args, kwargs, self._times[3] if limit is None else limit
-        )
+        return submit_call(self._entered().group, fn, args, kwargs, self._limit(timeout))
 
     def map(
         self,
@@ -282,47 +185,7 @@ class TaskGroup:
         group = self._entered().group
         group.runtime.stop(group, ReasonKind.CANCEL, reason)
 
-    # What there is to read -----------------------------------------------------------------------
-
-    @property
-    def token(self) -> Token:
-        """What the tasks read to learn that they should stop."""
-        return self._entered().group.token
-
-    @property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """The outcomes that there are, in order of submission; readable afterwards too (S45)."""
-        return self._entered().group.outcomes
-
-    @property
-    def reason(self) -> Reason | None:
-        """Why the group stopped; None while nothing stopped it."""
-        return self._entered().group.reason
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """`ok`, `failed` or `cancelled`; None until it is decided."""
-        return self._entered().group.verdict
-
-    @property
-    def stats(self) -> Stats:
-        """Counts of tasks, by outcome."""
-        return self._entered().group.stats
-
-    def __repr__(self) -> str:
-        if self._scope is None:
-            return "<andon.TaskGroup not entered>"
-        group = self._scope.group
-        state = "closed" if group.closed else "stopping" if group.reason is not None else "open"
-        stats = group.stats
-        return f"<andon.TaskGroup {state}, {stats.done} of {stats.submitted} tasks done>"
-
     # Inside --------------------------------------------------------------------------------------
-
-    def _entered(self) -> Scope:
-        if self._scope is None:
-            raise RuntimeError("enter the group first: with andon.TaskGroup() as tg: ...")
-        return self._scope
 
     def _stream(
         self,
@@ -335,10 +198,7 @@ class TaskGroup:
     ) -> Stream:
         group = self._entered().group
         group.check()
-        limit = seconds("timeout", timeout, zero=False)
-        return open_stream(
-            group, fn, items, more, timeout=self._times[3] if limit is None else limit, **options
-        )
+        return open_stream(group, fn, items, more, timeout=self._limit(timeout), **options)
 
     def _drain_streams(self) -> BaseException | None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from andon._pickling import describe
 from andon._runtime.groups import Group, add_up, attach
 from andon._runtime.tasks import note
@@ -9,9 +11,12 @@ from andon.errors import GroupTimeoutError, PoolShutdownError, TaskCancelledErro
 from andon.outcome import ReasonKind
 
 
-def errors_of(group: Group, body: BaseException | None) -> list[BaseException]:
+def errors_of(
+    group: Group, body: BaseException | None, more: Sequence[BaseException] = ()
+) -> list[BaseException]:
     """All that the group has to raise, in the order of decision; the body's error first if it was
-    the cause. An error that is both a task's and the body's counts once (S31)."""
+    the cause. An error that is both a task's and the body's counts once (S31). `more`: errors of
+    what the body has running beside itself, in their order."""
     errors: list[BaseException] = []
     if group.broken is not None:
         errors.append(group.broken)
@@ -30,15 +35,19 @@ def errors_of(group: Group, body: BaseException | None) -> list[BaseException]:
         )
     if reason is not None and reason.kind is ReasonKind.SHUTDOWN:
         errors.append(PoolShutdownError(f"the group's pool ended under it: {reason.message}"))
-    if body is not None and not any(body is e for e in errors):
-        first = reason is None or reason.kind is ReasonKind.BODY
-        errors.insert(0 if first else len(errors), body)
-    return errors
+    bodies: list[BaseException] = []
+    for each in more if body is None else (*more, body):
+        if not any(each is e for e in (*errors, *bodies)):
+            bodies.append(each)
+    first = reason is None or reason.kind is ReasonKind.BODY
+    return bodies + errors if first else errors + bodies
 
 
-def raise_group(group: Group, body: BaseException | None, owner: object) -> None:
+def raise_group(
+    group: Group, body: BaseException | None, owner: object, more: Sequence[BaseException] = ()
+) -> None:
     """Raise an `ExceptionGroup` of all errors, even of one (S43); nothing where there is none."""
-    errors = errors_of(group, body)
+    errors = errors_of(group, body, more)
     if not errors:
         return
     title = f"{group.reason}; {add_up(group)}" if group.reason is not None else add_up(group)
@@ -48,12 +57,14 @@ def raise_group(group: Group, body: BaseException | None, owner: object) -> None
     try:
         raise error from None
     finally:
-        del errors, error, body
+        del errors, error, body, more
 
 
-def raise_first(group: Group, body: BaseException | None, owner: object) -> None:
+def raise_first(
+    group: Group, body: BaseException | None, owner: object, more: Sequence[BaseException] = ()
+) -> None:
     """Raise the first error bare, so that `except ValueError` works (S44)."""
-    errors = errors_of(group, body)
+    errors = errors_of(group, body, more)
     if not errors:
         if group.reason is None:
             return
@@ -71,13 +82,15 @@ def raise_first(group: Group, body: BaseException | None, owner: object) -> None
     try:
         raise first
     finally:
-        del errors, first, body
+        del errors, first, body, more
 
 
-def raise_first_quietly(group: Group, body: BaseException | None, owner: object) -> None:
+def raise_first_quietly(
+    group: Group, body: BaseException | None, owner: object, more: Sequence[BaseException] = ()
+) -> None:
     """As `raise_first`, for a scope that a stop without any failure leaves in silence."""
-    if errors_of(group, body):
-        raise_first(group, body, owner)
+    if errors_of(group, body, more):
+        raise_first(group, body, owner, more)
 
 
 def note_failures(error: BaseException, group: Group, owner: object) -> None:

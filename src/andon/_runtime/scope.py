@@ -9,9 +9,10 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from contextvars import Token as Reset
 from typing import Any
 
 from andon._cancelled import Cancelled
@@ -32,6 +33,9 @@ from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
 from andon.task import set_body_hook, task_token
 from andon.token import Token
+
+Stop = tuple[ReasonKind, str, int | None]
+"""Why a group is to stop: the kind, the message, and the number of the task that is the cause."""
 
 _body: ContextVar[Group | None] = ContextVar("andon_body", default=None)
 _BARE = (KeyboardInterrupt, SystemExit, GeneratorExit, Cancelled)
@@ -130,12 +134,14 @@ class Scope:
         keep_outcomes: bool = True,
         bare: bool = False,
         lexical: bool = True,
+        bridged: bool = True,
     ) -> None:
         self.runtime = runtime
         self._own = own
         self._raise = raise_group if not bare else raise_first_quietly if lexical else raise_first
         self._over = False
-        self._bridged = bridge.enter()
+        self._reset: Reset[Group | None] | None = None
+        self._bridged = bridged and bridge.enter()
         _enter()
         parent = _body_token() or task_token()
         try:
@@ -150,10 +156,22 @@ class Scope:
                 keep_outcomes=keep_outcomes,
             )
         except BaseException:
-            self._close()
+            self.close()
             raise
         self.group.in_main = self._bridged
-        self._reset = _body.set(self.group) if lexical else None
+        if lexical:
+            self.bind()
+
+    def bind(self) -> None:
+        """From here on the caller's context is the body."""
+        self._reset = _body.set(self.group)
+
+    def unbind(self) -> None:
+        """It is so no more."""
+        if self._reset is not None:
+            with suppress(ValueError):  # left in another context than it was entered in
+                _body.reset(self._reset)
+            self._reset = None
 
     @sheltered
     def leave(self, error: BaseException | None, owner: object) -> bool:
@@ -168,11 +186,18 @@ class Scope:
                 self.runtime.check_wait()  # says so
             return False
         absorbed, interrupted = self._end(error)
-        return self._conclude(error, owner, absorbed, interrupted)
+        return self.conclude(error, owner, absorbed, interrupted)
 
-    def _conclude(
-        self, error: BaseException | None, owner: object, absorbed: bool, interrupted: bool
+    def conclude(
+        self,
+        error: BaseException | None,
+        owner: object,
+        absorbed: bool,
+        interrupted: bool = False,
+        more: Sequence[BaseException] = (),
     ) -> bool:
+        """All is over: raise what there is to raise; True where the body's error is absorbed.
+        `more`: errors of the body's own helpers, besides `error`."""
         group = self.group
         bridge.raise_pending()
         if isinstance(error, _BARE) and not absorbed:
@@ -186,8 +211,8 @@ class Scope:
             raise interrupt from None
         body = None if absorbed else error
         if group.reason is not None and group.reason.kind is ReasonKind.PARENT:
-            self._raise_parents(body, owner)
-        self._raise(group, body, owner)
+            self._raise_parents(body, owner, more)
+        self._raise(group, body, owner, more)
         return True
 
     @sheltered
@@ -205,7 +230,7 @@ class Scope:
             return
         with gate:
             self.runtime.leave_body(self.group)
-            if self._close():
+            if self.close():
                 bridge.again()
 
     def _end_elsewhere(self, error: BaseException | None) -> None:
@@ -221,39 +246,46 @@ class Scope:
         with gate:
             interrupted = False
             try:
-                if self._reset is not None:
-                    with suppress(ValueError):  # left in another context than it was entered in
-                        _body.reset(self._reset)
+                self.unbind()
                 absorbed = self._tell(error)
                 self.runtime.leave_body(self.group)
                 self.group.wait_closed()
             finally:
-                interrupted = self._close()
+                interrupted = self.close()
         return absorbed, interrupted
 
     def _tell(self, error: BaseException | None) -> bool:
-        group, stop = self.group, self.runtime.stop
+        absorbed, stop = self.judge(error)
+        if stop is not None:
+            kind, message, source = stop
+            self.runtime.stop(self.group, kind, message, source=source)
+        return absorbed
+
+    def judge(self, error: BaseException | None) -> tuple[bool, Stop | None]:
+        """What an error that leaves the body means: is it the group's own, to be absorbed? And
+        with what reason must the group stop?"""
+        group = self.group
         if error is None:
-            return True
+            return True, None
         if isinstance(error, Cancelled):
             if error.token is group.token:
-                return True
-            stop(group, ReasonKind.PARENT, str(error))
-        elif isinstance(error, TaskCancelledError) and error.reason is group.reason is not None:
-            return True  # the body waited for a task that our own stop has ended
-        elif isinstance(error, KeyboardInterrupt):
-            stop(group, ReasonKind.INTERRUPT, "Ctrl-C")
-        elif isinstance(error, GeneratorExit):
-            stop(group, ReasonKind.CANCEL, "the loop over its results was left")
-        elif group.owns_failure(error):
+                return True, None
+            return False, (ReasonKind.PARENT, str(error), None)
+        if isinstance(error, TaskCancelledError) and error.reason is group.reason is not None:
+            return True, None  # the body waited for a task that our own stop has ended
+        if isinstance(error, KeyboardInterrupt):
+            return False, (ReasonKind.INTERRUPT, "Ctrl-C", None)
+        if isinstance(error, GeneratorExit):
+            return False, (ReasonKind.CANCEL, "the loop over its results was left", None)
+        if group.owns_failure(error):
             # A task's own error leaves the body: it is that failure, not a second one (S31).
             source = next(o.index for o in group.failures if o.error is error)
-            stop(group, ReasonKind.FAILURE, f"task {source} failed", source=source)
-        else:
-            stop(group, ReasonKind.BODY, f"{type(error).__name__}: {error}")
-        return False
+            return False, (ReasonKind.FAILURE, f"task {source} failed", source)
+        return False, (ReasonKind.BODY, f"{type(error).__name__}: {error}", None)
 
-    def _raise_parents(self, body: BaseException | None, owner: object) -> None:
+    def _raise_parents(
+        self, body: BaseException | None, owner: object, more: Sequence[BaseException]
+    ) -> None:
         parent = self.group.parent
         if parent is None:
             return
@@ -261,10 +293,10 @@ class Scope:
             parent.check()
         except Cancelled:
             # Our own failures are never dropped because an outer stop came first (S33).
-            raise_group(self.group, body, owner)
+            raise_group(self.group, body, owner, more)
             raise
 
-    def _close(self) -> bool:
+    def close(self) -> bool:
         """Close what is ours; also where opening or waiting failed. Was there a Ctrl-C?"""
         self._over = True
         _leave()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
@@ -38,11 +38,24 @@ def raise_it(error: BaseException) -> None:
     raise error
 
 
+class Source(Protocol):
+    """An input that is read in spans, by the stream's thread."""
+
+    def read(self, count: int) -> tuple[list[Any], bool]:
+        """Up to `count` items, as many as come soon after the first; and whether it is at its
+        end. Blocks."""
+
+    def close(self) -> None:
+        """Nobody reads any more: end a `read` that blocks."""
+
+
 class Stream(Iterator[Any]):
     """The results of `fn` over `items`, as an iterator; see `TaskGroup.map` for what users see.
 
     `ordered`: in the order of the input; otherwise as they end. `as_outcomes`: yields `Outcome`s,
-    those of stopped items too, instead of values.
+    those of stopped items too, instead of values. `source` is read instead of `items`. `wakeup` is
+    notified of all that a consumer who must not block wants to know: it asks `ready`, and takes.
+    A thread reads what may block, and all input where the consumer must not.
     """
 
     def __init__(
@@ -57,6 +70,8 @@ class Stream(Iterator[Any]):
         chunksize: int | None = None,
         buffersize: int | None = None,
         timeout: float | None = None,
+        source: Source | None = None,
+        wakeup: Wakeup | None = None,
     ) -> None:
         self._group = group
         self._fn = fn
@@ -64,7 +79,8 @@ class Stream(Iterator[Any]):
         self._ordered = ordered
         self._as_outcomes = as_outcomes
         self._timeout = timeout
-        self._source = iter(items)
+        self._items = iter(items)
+        self._source = source
         policy = group.policy
         collects = policy.failures_only and not policy.raises
         if not policy.first_failure_decides and not collects:
@@ -83,7 +99,7 @@ class Stream(Iterator[Any]):
         self._spans = 0  # in flight
         self._exhausted = False
         self._error: BaseException | None = None  # of the input, or of andon
-        self._wakeup = Wakeup()
+        self._wakeup = Wakeup() if wakeup is None else wakeup
         self._room = Wakeup()
         self._reading = False
         self._closed = False
@@ -92,7 +108,7 @@ class Stream(Iterator[Any]):
         # Set in the order of delivery: what ended before the decision is handed out before it.
         self._told = group.reason is not None
         self._thread: threading.Thread | None = None
-        if not isinstance(items, _CONTAINERS):
+        if wakeup is not None or not isinstance(items, _CONTAINERS):
             context = contextvars.copy_context()
             self._thread = threading.Thread(
                 target=context.run,
@@ -116,6 +132,10 @@ class Stream(Iterator[Any]):
         """The next result; blocks up to `timeout` seconds, then raises `TimeoutError`."""
         if not self.wait(timeout):
             raise TimeoutError("no result was ready in time")
+        return self.take_next()
+
+    def take_next(self) -> Any:
+        """The result that is `ready`, or the error or end that is there instead; never blocks."""
         stopping = self._stopping()  # before the last look: what ended before that, is there
         outcome = self._pop()
         if outcome is None:
@@ -147,7 +167,7 @@ class Stream(Iterator[Any]):
                     self._fill()
                 except BaseException as error:  # of the input: for `next` to raise
                     self._error = error
-            if self._has_result():
+            if self.ready():
                 return True
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not self._wakeup.wait(self._has_news, left):
@@ -161,6 +181,8 @@ class Stream(Iterator[Any]):
     def close(self) -> None:
         """Read no more input; what was submitted goes its way."""
         self._closed = True
+        if self._source is not None:
+            self._source.close()
         self._room.notify()
         thread = self._thread
         if thread is not None and not self._reading:
@@ -181,9 +203,10 @@ class Stream(Iterator[Any]):
             return None
 
     def _has_news(self) -> bool:
-        return self._has_result() or (self._thread is None and self._wants_more())
+        return self.ready() or (self._thread is None and self._wants_more())
 
-    def _has_result(self) -> bool:
+    def ready(self) -> bool:
+        """Is there something to tell: a result, an error or the end?"""
         ready = self._taken in self._ready if self._ordered else bool(self._done)
         return ready or self._error is not None or self._stopping() or self._is_over()
 
@@ -242,9 +265,11 @@ class Stream(Iterator[Any]):
     def _read(self, count: int) -> tuple[list[Any], bool]:
         """Up to `count` items, and whether the input is at its end. What comes slowly is sent on
         as it comes, not when a span is full."""
+        if self._source is not None:
+            return self._source.read(count)
         items: list[Any] = []
         enough = time.monotonic() + _SPAN_SECONDS
-        for item in self._source:
+        for item in self._items:
             items.append(item)
             if len(items) >= count or time.monotonic() > enough:
                 return items, False
@@ -276,7 +301,7 @@ class Stream(Iterator[Any]):
 
     def _read_all(self) -> None:
         try:
-            while not self._exhausted and not self._closed and self._group.reason is None:
+            while not (self._exhausted or self._nobody_asks()):
                 self._fill()
                 self._room.wait(self._reader_has_news)
         except (Cancelled, AndonError) as stop:
@@ -286,15 +311,18 @@ class Stream(Iterator[Any]):
         except BaseException as error:
             self._error = error
         self._wakeup.notify()
-        self._source = iter(())
+        self._items = iter(())
 
     def _reader_has_news(self) -> bool:
+        return self._wants_more() or self._exhausted or self._nobody_asks()
+
+    def _nobody_asks(self) -> bool:
+        group = self._group
         return (
-            self._wants_more()
-            or self._exhausted
-            or self._closed
-            or self._group.reason is not None
-            or self._group.runtime.crashed is not None
+            self._closed
+            or group.over  # left by a body that had lost interest: nothing will make room any more
+            or group.reason is not None
+            or group.runtime.crashed is not None
         )
 
     # The sink's side: called at delivery, by one thread at a time --------------------------------
