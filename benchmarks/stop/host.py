@@ -6,30 +6,22 @@ library's threads are in another's way. Reads lines of JSON from one descriptor,
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 
 
 def main() -> None:
     import traceback
 
-    from peers import LIBRARIES
-    from stamps import Stamps
-    from states import Job, cost_of_check
+    from benchmarks.programs import serving
+    from benchmarks.stamps import Stamps
+    from benchmarks.stop.peers import LIBRARIES
+    from benchmarks.stop.states import Job, cost_of_check
 
     name, workers, method, kill_after = sys.argv[1:5]
-    fd_in, fd_out = int(sys.argv[5]), int(sys.argv[6])
-    for fd in (fd_in, fd_out):
-        os.set_inheritable(fd, False)
-    requests = os.fdopen(fd_in)
+    requests, answer = serving(sys.argv[5:])
     library = LIBRARIES[name](int(workers), method, float(kill_after))
 
-    def answer(**what: object) -> None:
-        os.write(fd_out, json.dumps(what).encode() + b"\n")
-
-    for line in requests:
-        request = json.loads(line)
+    for request in requests:
         if request.get("check"):
             import andon
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from stamps import CHILD, END, PID, RAISED, READY, WATCHING, Stamps, cell, wait
+from benchmarks.stamps import CHILD, END, PID, RAISED, READY, WATCHING, Stamps, cell, wait
 
 LONG = 600.0  # seconds; every state lasts far longer than anyone waits
 SETTLE = 0.005  # from "all are there, and watched" to the failure: all are deep in their state

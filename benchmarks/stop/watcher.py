@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-from stamps import CHILD, CHILD_DEATH, DEATH, PID, READY, WATCHING, Stamps, cell
+from benchmarks.stamps import CHILD, CHILD_DEATH, DEATH, PID, READY, WATCHING, Stamps, cell
 
 held: dict[int, int] = {}  # pidfd -> the cell for its death
 

@@ -14,8 +14,8 @@ import multiprocessing
 import time
 from typing import Any
 
-from stamps import AFTER, BEFORE, EXCEPTION, FIRST, Stamps
-from states import Failure, Job, hand_down, meet, noop, station
+from benchmarks.stamps import AFTER, BEFORE, EXCEPTION, FIRST, Stamps
+from benchmarks.stop.states import Failure, Job, hand_down, meet, noop, station
 
 
 class Library:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from states import ROWS
+from benchmarks.figures import Figure, spread
+from benchmarks.stop.states import ROWS
 
 # What is measured, from the raise: the words of the table.
 METRICS = {
@@ -15,24 +15,6 @@ METRICS = {
     "first": "next first result",
     "full": "all workers at work again",
 }
-
-
-class Spread(NamedTuple):
-    median: float
-    least: float
-    low: float  # the quartiles
-    high: float
-    n: int
-
-
-def spread(values: list[float]) -> Spread | None:
-    """Of any number of values; None of none."""
-    if not values:
-        return None
-    if len(values) == 1:
-        return Spread(values[0], values[0], values[0], values[0], 1)
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(statistics.median(values), min(values), low, high, len(values))
 
 
 @dataclass
@@ -64,19 +46,6 @@ class Bare:
     byte: list[float] = field(default_factory=list)  # ms
     worker_start: list[float] = field(default_factory=list)  # ms
     check: list[float] = field(default_factory=list)  # ns
-
-
-class Figure(NamedTuple):
-    """One of the targets."""
-
-    what: str
-    target: float
-    measured: float | None
-    unit: str = "ms"
-
-    @property
-    def ok(self) -> bool | None:
-        return None if self.measured is None else self.measured < self.target
 
 
 Cells = dict[tuple[str, str], Cell]  # (row, library)
@@ -168,19 +137,6 @@ def figures(cells: Cells, bare: Bare, *, workers: int, method: str, kill_after: 
     if check is not None:
         found.append(Figure("one check of the token", 150.0, check.median, "ns"))
     return found
-
-
-def verdicts(found: list[Figure]) -> str:
-    lines = []
-    width = max((len(f.what) for f in found), default=0)
-    for f in found:
-        measured = "–" if f.measured is None else f"{f.measured:.3f}"
-        verdict = "not measured" if f.ok is None else "ok" if f.ok else "NOT REACHED"
-        lines.append(
-            f"  {f.what:<{width}}  target < {f.target:>8.3f} {f.unit}"
-            f"  measured {measured:>9} {f.unit}  {verdict}"
-        )
-    return "\n".join(lines)
 
 
 def floor(bare: Bare) -> str:

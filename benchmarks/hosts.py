@@ -1,4 +1,4 @@
-"""The processes of the benchmark itself: one host per library, the watcher, and whatever is left.
+"""The processes of the benchmarks: a host for each library, and whatever is left behind.
 
 Every wait has a bound, and every process that does not end is killed by its pid.
 """
@@ -8,21 +8,19 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
 import select
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
 from typing import Any
 
 import psutil
-from stamps import EXCEPTION, FIRST, RAISED, Stamps
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-START_WITHIN = 60.0  # for a pool to start, and its tasks to be in their state
-CLOSE_WITHIN = 5.0
-_LOOK_EVERY = 0.25
+from benchmarks.programs import ROOT, module_command
+
+CLOSE_WITHIN = 5.0  # seconds
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -31,39 +29,14 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-class Watcher:
-    """See watcher.py."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", os.path.join(HERE, "watcher.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            bufsize=0,
-        )
-        self.pid = self._process.pid
-
-    def watch(self, path: str, siblings: int) -> None:
-        self._tell(f"watch {path} {siblings}")
-
-    def kill(self) -> int:
-        """Kill what is left of those that are watched; how many there were."""
-        self._tell("kill")
-        assert self._process.stdout is not None
-        return int(self._process.stdout.readline())
-
-    def end(self) -> None:
-        self._tell("end")
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode() + b"\n")
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+def machine() -> dict[str, Any]:
+    """Where all this was measured."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0],
+    }
 
 
 class HostDied(Exception):
@@ -71,10 +44,14 @@ class HostDied(Exception):
 
 
 class Host:
-    """One library's process (see host.py), started when first needed and again when it was lost."""
+    """One library's process, started when first needed and again when it was lost.
 
-    def __init__(self, library: str, workers: int, method: str, kill_after: float) -> None:
-        self._arguments = [library, str(workers), method, str(kill_after)]
+    It runs a module of ours, whose last two arguments are the descriptors that it reads its
+    requests from and writes its answers to, a line of JSON each.
+    """
+
+    def __init__(self, module: str, *arguments: object) -> None:
+        self._command = module_command(module, *arguments)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._to = self._from = -1
@@ -84,40 +61,19 @@ class Host:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def measure(self, path: str, row: str, bound: float) -> str | None:
-        """Have it measured; the times are in the stamps. What went wrong, if something did."""
-        self._ask(path=path, row=row)
-        stamps = Stamps(path)
-        begun = time.monotonic()
-        while (found := self._answer(_LOOK_EVERY)) is None:
-            last = max(stamps.cells[at] for at in (RAISED, EXCEPTION, FIRST))
-            now = time.monotonic()
-            if now > last / 1e9 + bound if last else now > begun + START_WITHIN:
-                self.kill()
-                return f"no end within {bound:g} s" if last else "did not start"
-        error: str | None = found["error"]
-        closed = self._answer(CLOSE_WITHIN)
-        if error is not None or closed is None or not closed["closed"]:
-            self.kill()
-        return error
-
-    def cost_of_check(self) -> float | None:
-        """Only andon's: nanoseconds."""
-        self._ask(check=True)
-        found = self._answer(START_WITHIN)
-        return None if found is None else float(found["ns"])
-
     def log(self) -> str:
         """The end of what its processes have printed."""
         self._log.seek(0)
         return self._log.read()[-2000:].decode(errors="replace")
 
-    def _ask(self, **what: object) -> None:
+    def ask(self, **what: object) -> None:
+        """Send a request."""
         if self._process is None:
             self._start()
         os.write(self._to, json.dumps(what).encode() + b"\n")
 
-    def _answer(self, within: float) -> dict[str, Any] | None:
+    def answer(self, within: float) -> dict[str, Any] | None:
+        """The next answer; None where none came in so many seconds."""
         deadline = time.monotonic() + within
         while b"\n" not in self._rest:
             left = deadline - time.monotonic()
@@ -137,18 +93,13 @@ class Host:
         self._from, theirs_out = os.pipe()
         self._rest = b""
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                os.path.join(HERE, "host.py"),
-                *self._arguments,
-                str(theirs_in),
-                str(theirs_out),
-            ],
+            [*self._command, str(theirs_in), str(theirs_out)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
             pass_fds=(theirs_in, theirs_out),
             start_new_session=True,
+            cwd=ROOT,
         )
         os.close(theirs_in)
         os.close(theirs_out)

@@ -1,32 +1,19 @@
-"""How fast does the line stop? From the raise in a failing task to its siblings' end, to the
-caller's exception, and to the first result of the next group; andon beside other pools.
-
-    python benchmarks/stop_latency.py                    # two workers, forkserver, every library
-    python benchmarks/stop_latency.py --workers 4 --rounds 30 --json result.json
-    python benchmarks/stop_latency.py --rows token-loop child --libs andon loky
-
-What is measured, and how, stands in benchmarks/README.md.
-"""
+"""All rounds of the stop latencies: each library in turn, in each row."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
-import platform
 import sys
 import tempfile
 import time
 from contextlib import suppress
-from typing import Any
 
-import bare
-import report
-from peers import LIBRARIES
-from processes import Host, HostDied, Watcher, adopt_orphans, end_orphans
-from stamps import AFTER, CHILD, CHILD_DEATH, EXCEPTION, FIRST, MOST, RAISED, Stamps
-from states import ROWS
+from benchmarks.hosts import HostDied, end_orphans
+from benchmarks.stamps import AFTER, CHILD, CHILD_DEATH, EXCEPTION, FIRST, RAISED, Stamps
+from benchmarks.stop import bare, report
+from benchmarks.stop.processes import StopHost, Watcher
 
 SHARED = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
@@ -39,7 +26,7 @@ class Run:
         self._libraries = libraries
         self._rows: list[str] = options.rows
         self._hosts = {
-            name: Host(name, options.workers, options.start_method, options.kill_after)
+            name: StopHost(name, options.workers, options.start_method, options.kill_after)
             for name in libraries
         }
         self._watcher = Watcher()
@@ -148,111 +135,3 @@ class Run:
 def _childless(stamps: Stamps, sibling: int, until: float = math.inf) -> bool:
     """Has it no child, or is that dead, and not by our hand?"""
     return not stamps.of(sibling, CHILD) or 0 < stamps.of(sibling, CHILD_DEATH) < until
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n\n")[0],
-        epilog=f"rows: {', '.join(ROWS)}; libraries: {', '.join(LIBRARIES)}",
-    )
-    add = parser.add_argument
-    add("--workers", type=int, default=2, help="one fails, the others are siblings (2; or 4)")
-    add("--start-method", choices=["fork", "forkserver", "spawn"], default="forkserver")
-    add("--rounds", type=int, default=20, help="measurements of each (20)")
-    add("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
-    add("--libs", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES), metavar="LIB")
-    add("--bound", type=float, default=5.0, help="seconds after which nobody is waited for (5)")
-    add("--kill-after", type=float, default=0.25, help="seconds from andon's interrupt to the kill")
-    add("--json", metavar="FILE", help="all times, too (- for standard output)")
-    add("--verbose", action="store_true")
-    options = parser.parse_args()
-    if not 2 <= options.workers <= MOST:
-        parser.error(f"--workers must be 2 to {MOST}")
-    if options.rounds < 1:
-        parser.error("--rounds must be 1 or more")
-    return options
-
-
-def main() -> None:
-    options = arguments()
-    asked = [name for name in LIBRARIES if name in options.libs]
-    libraries = [name for name in asked if LIBRARIES[name].installed()]
-    left_out = [name for name in asked if name not in libraries]
-    about: dict[str, Any] = {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "workers": options.workers,
-        "start_method": options.start_method,
-        "rounds": options.rounds,
-        "kill_after": options.kill_after,
-        "bound": options.bound,
-        "load_before": os.getloadavg()[0],
-        "libraries": {name: LIBRARIES[name].version() for name in libraries},
-        "not_installed": left_out,
-    }
-    adopt_orphans()
-    run = Run(options, libraries)
-    interrupted = False
-    try:
-        run.rounds()
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        run.close()
-    figures = report.figures(
-        run.cells,
-        run.bare,
-        workers=options.workers,
-        method=options.start_method,
-        kill_after=options.kill_after,
-    )
-    if options.json:
-        told = {
-            "about": about,
-            "bare": vars(run.bare),
-            "cells": report.as_json(run.cells),
-            "figures": [{**f._asdict(), "ok": f.ok} for f in figures],
-        }
-        if options.json == "-":
-            json.dump(told, sys.stdout, indent=1)
-            print()
-            return
-        with open(options.json, "w") as f:
-            json.dump(told, f, indent=1)
-    show(about, run, figures, options, libraries)
-    if interrupted:
-        sys.exit(130)
-
-
-def show(
-    about: dict[str, Any],
-    run: Run,
-    figures: list[report.Figure],
-    options: argparse.Namespace,
-    libraries: list[str],
-) -> None:
-    print(
-        f"Python {about['python']}, {about['cpus']} CPUs, {options.workers} workers, "
-        f"{options.start_method}, {options.rounds} rounds; load before: {about['load_before']:.2f}"
-    )
-    if about["load_before"] > 0.5:
-        print("The machine was not idle: do not trust these figures.")
-    for name in libraries:
-        own = " Has a start method of its own." if LIBRARIES[name].own_start_method else ""
-        print(f"  {name} {about['libraries'][name]}".rstrip() + f": {LIBRARIES[name].recipe}.{own}")
-    for name in about["not_installed"]:
-        print(f"  {name}: not installed, left out")
-    print(
-        "\nMilliseconds from the raise: median [least, quartiles] ×ratio to andon's median; "
-        "−n: in n rounds not within the bound."
-    )
-    print(report.table(run.cells, options.rows, libraries, options.bound))
-    print("\nWithout a pool")
-    print(report.floor(run.bare))
-    print("\nTargets for andon")
-    print(report.verdicts(figures))
-
-
-if __name__ == "__main__":
-    main()

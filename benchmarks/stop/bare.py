@@ -9,15 +9,19 @@ import subprocess
 import sys
 import time
 
-from stamps import END, READY, SET, Stamps, cell, wait
-from states import SETTLE
+from benchmarks.programs import ROOT, module_command
+from benchmarks.stamps import END, READY, SET, Stamps, cell, wait
+from benchmarks.stop.states import SETTLE
 
 
 def byte_seen(path: str, siblings: int) -> int:
     """Nanoseconds from setting one shared byte until the last of the processes that look at it,
     each in a Python loop, has seen it; 0 where that took too long."""
     subprocess.run(
-        [sys.executable, "-S", "-E", __file__, path, str(siblings)], check=True, timeout=60
+        module_command("stop.bare", path, siblings, flags=("-S", "-E")),
+        check=True,
+        timeout=60,
+        cwd=ROOT,
     )
     stamps = Stamps(path)
     ends = [stamps.of(sibling, END) for sibling in range(1, siblings + 1)]

@@ -1,0 +1,1 @@
+"""How fast andon is, how fast it stops, and how it grows; beside other pools. See README.md."""

@@ -1,0 +1,1 @@
+"""How fast tasks flow: the rows of `python -m benchmarks`."""

@@ -1,0 +1,1 @@
+"""How fast the line stops: see `python -m benchmarks.stop --help`."""

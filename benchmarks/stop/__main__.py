@@ -1,0 +1,135 @@
+"""How fast does the line stop? From the raise in a failing task to its siblings' end, to the
+caller's exception, and to the first result of the next group; andon beside other pools.
+
+    python -m benchmarks.stop                     # two workers, forkserver, every library
+    python -m benchmarks.stop --workers 4 --rounds 30 --json result.json
+    python -m benchmarks.stop --rows token-loop child --libs andon loky
+
+What is measured, and how, stands in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from benchmarks.figures import Figure, verdicts
+from benchmarks.hosts import adopt_orphans, machine
+from benchmarks.stamps import MOST
+from benchmarks.stop import report
+from benchmarks.stop.peers import LIBRARIES
+from benchmarks.stop.run import Run
+from benchmarks.stop.states import ROWS
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.stop",
+        description=(__doc__ or "").partition("\n\n")[0],
+        epilog=f"rows: {', '.join(ROWS)}; libraries: {', '.join(LIBRARIES)}",
+    )
+    add = parser.add_argument
+    add("--workers", type=int, default=2, help="one fails, the others are siblings (2; or 4)")
+    add("--start-method", choices=["fork", "forkserver", "spawn"], default="forkserver")
+    add("--rounds", type=int, default=20, help="measurements of each (20)")
+    add("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
+    add("--libs", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES), metavar="LIB")
+    add("--bound", type=float, default=5.0, help="seconds after which nobody is waited for (5)")
+    add("--kill-after", type=float, default=0.25, help="seconds from andon's interrupt to the kill")
+    add("--json", metavar="FILE", help="all times, too (- for standard output)")
+    add("--verbose", action="store_true")
+    options = parser.parse_args(given)
+    if not 2 <= options.workers <= MOST:
+        parser.error(f"--workers must be 2 to {MOST}")
+    if options.rounds < 1:
+        parser.error("--rounds must be 1 or more")
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    adopt_orphans()
+    result, run, figures = measure(options)
+    if options.json == "-":
+        json.dump(result, sys.stdout, indent=1)
+        print()
+        return
+    if options.json:
+        with open(options.json, "w") as f:
+            json.dump(result, f, indent=1)
+    show(result["about"], run, figures, options)
+    if result["about"]["interrupted"]:
+        sys.exit(130)
+
+
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Run, list[Figure]]:
+    """All rounds; what is written as JSON, and what it was made of."""
+    asked = [name for name in LIBRARIES if name in options.libs]
+    libraries = [name for name in asked if LIBRARIES[name].installed()]
+    about: dict[str, Any] = {
+        **machine(),
+        "workers": options.workers,
+        "start_method": options.start_method,
+        "rounds": options.rounds,
+        "kill_after": options.kill_after,
+        "bound": options.bound,
+        "libraries": {name: LIBRARIES[name].version() for name in libraries},
+        "not_installed": [name for name in asked if name not in libraries],
+        "interrupted": False,
+    }
+    run = Run(options, libraries)
+    try:
+        run.rounds()
+    except KeyboardInterrupt:
+        about["interrupted"] = True
+    finally:
+        run.close()
+    figures = report.figures(
+        run.cells,
+        run.bare,
+        workers=options.workers,
+        method=options.start_method,
+        kill_after=options.kill_after,
+    )
+    result = {
+        "about": about,
+        "bare": vars(run.bare),
+        "cells": report.as_json(run.cells),
+        "figures": [{**f._asdict(), "ok": f.ok} for f in figures],
+    }
+    return result, run, figures
+
+
+def show(
+    about: dict[str, Any],
+    run: Run,
+    figures: list[Figure],
+    options: argparse.Namespace,
+) -> None:
+    libraries = list(about["libraries"])
+    print(
+        f"Python {about['python']}, {about['cpus']} CPUs, {options.workers} workers, "
+        f"{options.start_method}, {options.rounds} rounds; load before: {about['load_before']:.2f}"
+    )
+    if about["load_before"] > 0.5:
+        print("The machine was not idle: do not trust these figures.")
+    for name in libraries:
+        own = " Has a start method of its own." if LIBRARIES[name].own_start_method else ""
+        print(f"  {name} {about['libraries'][name]}".rstrip() + f": {LIBRARIES[name].recipe}.{own}")
+    for name in about["not_installed"]:
+        print(f"  {name}: not installed, left out")
+    print(
+        "\nMilliseconds from the raise: median [least, quartiles] ×ratio to andon's median; "
+        "−n: in n rounds not within the bound."
+    )
+    print(report.table(run.cells, options.rows, libraries, options.bound))
+    print("\nWithout a pool")
+    print(report.floor(run.bare))
+    print("\nTargets for andon")
+    print(verdicts(figures))
+
+
+if __name__ == "__main__":
+    main()
