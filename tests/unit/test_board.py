@@ -12,7 +12,7 @@ import pytest
 
 from andon import _board
 from andon._board import KIND_CANCEL, KIND_FAILURE, PHASES, ROWS, WORDS, Board, bell, registry
-from andon._board.row import NOTES, TEXT_BYTES
+from andon._board.row import FIELDS, NOTES, TEXT_BYTES
 from andon.outcome import ReasonKind
 from tests.support import PATIENCE
 
@@ -89,7 +89,7 @@ def test_long_and_odd_messages(board: Board, text: str) -> None:
 def test_rows_are_allotted_from_one_and_wiped(board: Board) -> None:
     assert board.allot_row() == 1
     row = board.row(1)
-    row.cells[:] = memoryview(bytes([1] * 128)).cast("Q")
+    row.cells[:] = memoryview(bytes([1] * 8 * FIELDS)).cast("Q")
     board.free_row(1)
     while (number := board.allot_row()) != 1:
         assert number < ROWS

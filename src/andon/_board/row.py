@@ -1,8 +1,8 @@
 """One worker's row on the board.
 
 Invariants:
- 1. One writer a field: the worker writes its row; the ORDER fields, GRACE_NS and KILL_AFTER_NS
-    are the parent's.
+ 1. One writer a field: the worker writes its row; the ORDER fields, GRACE_NS, KILL_AFTER_NS and
+    HEARD (bytes of log records and warnings that the parent is done with) are the parent's.
  2. An order counts only where ORDER_ATTEMPT is the attempt that runs: one for an attempt that is
     over says nothing to the next (S17).
  3. The cord's text carries the word that it belongs to, so nobody takes it for another's.
@@ -16,7 +16,7 @@ from __future__ import annotations
 ROWS = 4096  # of workers, row 0 being nobody's
 NOTES = 512  # rows behind those, for the words of pullers that have no row on this board
 ROW_BYTES = 1024
-FIELDS = 16
+FIELDS = 17
 TEXT_BYTES = ROW_BYTES - FIELDS * 8
 
 # The fields, by index.
@@ -36,6 +36,7 @@ CORD_LEN = 12
 ORDER_COUNT = 13
 GRACE_NS = 14
 KILL_AFTER_NS = 15
+HEARD = 16
 
 _LONGEST = 1e9  # seconds; what is longer is for ever
 

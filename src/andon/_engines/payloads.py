@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from andon._board import RowView
+from andon._board.row import HEARD
 from andon._core.events import Event
 
 
@@ -55,3 +57,20 @@ class Rang(Event):
 
     Posted before any event that such a pull may have caused.
     """
+
+
+@dataclass(slots=True, eq=False)
+class Told(Event):
+    """User code in a worker has logged or warned: a frame of that `kind` (see `_wire`), in the
+    name of an item of an attempt (0: of none). `heard` says that it has been dealt with."""
+
+    kind: int
+    attempt: int
+    index: int
+    body: bytes
+    row: RowView
+
+    def heard(self) -> None:
+        """The worker may say as much again."""
+        # A row that another worker has by now only lets that one say a little more.
+        self.row.cells[HEARD] += len(self.body)

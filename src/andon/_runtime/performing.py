@@ -22,11 +22,12 @@ from typing import Any
 from andon._core import actions as ac
 from andon._core import events as ev
 from andon._core.machine import Machine
-from andon._engines.payloads import Rang
+from andon._engines.payloads import Rang, Told
 from andon._engines.port import Attempt, Capabilities, Config, Engine
 from andon._pickling import describe
 from andon._runtime.groups import Group
 from andon._runtime.hearing import KINDS, hear
+from andon._runtime.listener import Listener
 from andon._runtime.tasks import Task, outcomes_of
 from andon._runtime.wakeup import Wakeup
 from andon.errors import InternalError
@@ -45,6 +46,7 @@ class Performer:
         self,
         engine: Engine,
         config: Config,
+        name: str,
         trace: Callable[[TraceEvent], object] | None,
     ) -> None:
         self.crashed: InternalError | None = None
@@ -62,6 +64,7 @@ class Performer:
         self._taking = False
         self._notices: deque[Callable[[], None]] = deque()
         self._delivery = threading.Lock()
+        self.listener = Listener(name, self._deliver)
         self._sleeps_until = -math.inf  # of the driver: -inf while it is awake
 
     def wake(self) -> None:
@@ -98,6 +101,9 @@ class Performer:
             for event in events:
                 if type(event) is Rang:
                     hear(list(self._groups.values()), self._take, self._who_pulled)
+                elif type(event) is Told:
+                    source = self._by_attempt.get(event.attempt)
+                    self._notices.append(partial(self.listener.take, event, source))
                 else:
                     self._take(event)
         self._deliver()
@@ -208,11 +214,12 @@ class Performer:
         # notices to that thread, which looks again after it has let go.
         # A thread that takes events delivers afterwards: this may be that one, interrupted.
         notices = self._notices
-        while notices and not self._taking:
+        # While the listener deals with a record, what comes after it waits for that.
+        while notices and not self._taking and not self.listener.busy:
             if not self._delivery.acquire(blocking=False):
                 return
             try:
-                while notices:
+                while notices and not self.listener.busy:
                     notice = notices.popleft()
                     try:
                         notice()

@@ -19,6 +19,7 @@ _AT_EXIT = 2.0  # seconds for the workers of pools that nobody closed
 _open: dict[int, Runtime] = {}
 _lock = threading.RLock()
 _paused: list[Runtime] = []
+_quiet: list[Runtime] = []
 
 
 def runtimes() -> list[Runtime]:
@@ -48,10 +49,14 @@ def pause_drivers() -> None:
     for runtime in runtimes():
         if runtime._driver.pause():
             _paused.append(runtime)
+        if runtime.listener.pause():
+            _quiet.append(runtime)
 
 
 def resume_drivers() -> None:
     """After it, in the parent."""
+    while _quiet:
+        _quiet.pop().listener.resume()
     while _paused:
         runtime = _paused.pop()
         if runtime.closing:
@@ -93,6 +98,7 @@ def _after_fork_in_child() -> None:
         runtime.foreign = True
     _open.clear()
     _paused.clear()
+    _quiet.clear()
     _lock = threading.RLock()
 
 

@@ -54,7 +54,7 @@ class Runtime(Performer):
         name: str,
         trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
-        super().__init__(engine, config, trace)
+        super().__init__(engine, config, name, trace)
         self.name = name
         self.config = config
         self.foreign = False  # we are in a forked child: nothing here is ours (S38)
@@ -238,14 +238,21 @@ class Runtime(Performer):
     def must_not_wait(self) -> bool:
         """Would blocking in this thread hold up what it waits for? The collector may run a
         finalizer in the driver, or in a thread that holds the lock."""
-        return self._driver.is_current() or bool(self._lock._is_owned())
+        return (
+            self._driver.is_current()
+            or self.listener.is_current()
+            or bool(self._lock._is_owned())
+        )
 
     def check_wait(self) -> None:
         """Raise where blocking could never end."""
         self.check_crash()
         self._check_own()
         if self.must_not_wait():
-            raise RuntimeError("this thread drives the pool; it cannot wait for one of its tasks")
+            raise RuntimeError(
+                "this thread drives the pool, or runs its log handlers; it cannot wait for one of "
+                "its tasks"
+            )
 
     def check_crash(self) -> None:
         """Raise the internal error that ended this runtime, if one did."""
@@ -270,6 +277,7 @@ class Runtime(Performer):
                 self._driver.stop(within)
                 left = self._engine.close(within)
                 self._deliver()
+                self.listener.close(within)
                 self.callbacks.close(within)
             finally:
                 registry.remove(self)

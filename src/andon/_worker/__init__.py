@@ -11,6 +11,9 @@ worker's start-up time is its own.
     state.py     what runs now; read by the token's and the task's functions too
     checkpoint.py  the fast path of `check()`
     channel.py   whole frames in and out of the two pipes
+    relay.py     the way home for what user code says beside its results
+    records.py   log records; loaded where user code logs
+    warned.py    warnings
     children.py  which processes a task has left behind
     template.py  the process that forks the workers, on Linux
     inherited.py   what these inherit and need not unpickle

@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 from andon import _board, _pickling, _wire
 from andon._board import row as _row
 from andon._gate import gate
+from andon._worker import relay
 from andon._worker.call import flush_streams
 from andon._worker.channel import Channel
 from andon._worker.loop import Loop
@@ -83,6 +84,7 @@ def _boot(fds: Sequence[int], start_method: str) -> tuple[Channel, dict[str, Any
     _apply(settings)
     if start_method != "fork":
         _fresh_main()
+    relay.connect(channel, settings)
     return channel, settings
 
 

@@ -1,17 +1,27 @@
-"""A worker's end of its two private pipes (S27): whole frames in, whole frames out, blocking."""
+"""A worker's end of its two private pipes (S27): whole frames in, whole frames out, blocking.
+
+Answers are written by the loop alone; frames *beside* them (what user code logs) come from any
+thread, from a finalizer or a signal handler that has interrupted a write. Only who holds
+`_writing` writes; who comes beside never waits for it, but leaves the frame to the one that does.
+"""
 
 from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from andon import _wire
 
 _CHUNK = 65536
+_WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once or not at all
 _KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
 
 Frame = tuple[int, int, int, Any, bytes | memoryview | None]
@@ -42,7 +52,17 @@ if sys.platform != "win32":
 class Channel:
     """Reads requests, writes answers."""
 
-    __slots__ = ("_ahead", "_answers", "_at", "_requests", "_scratch", "on_large")
+    __slots__ = (
+        "_ahead",
+        "_answers",
+        "_at",
+        "_beside",
+        "_requests",
+        "_scratch",
+        "_writing",
+        "on_large",
+        "sent_beside",
+    )
 
     def __init__(self, requests: int, answers: int) -> None:
         self._requests = requests
@@ -50,6 +70,9 @@ class Channel:
         self._ahead = b""
         self._at = 0
         self._scratch = bytearray()
+        self._writing = allocate_lock()
+        self._beside: deque[bytes] = deque()  # whole frames
+        self.sent_beside = 0  # bytes of their bodies
         # Told of a large body before it is read: that may take long, or all the memory there is.
         self.on_large: Callable[[int, int, Any], None] | None = None
 
@@ -124,6 +147,42 @@ class Channel:
         self, kind: int, flags: int = 0, attempt: int = 0, meta: Any = (), body: bytes = b""
     ) -> None:
         """Send one answer whole; BrokenPipeError where the parent is gone."""
+        with self._writing:
+            if self._beside:
+                self._send_beside()
+            self._write_answer(kind, flags, attempt, meta, body)
+        if self._beside:
+            self._flush_beside()
+
+    def write_beside(self, frame: bytes) -> None:
+        """Send a frame that is no answer, from any thread. The gate must be closed."""
+        self._beside.append(frame)
+        self._flush_beside()
+
+    def _flush_beside(self) -> None:
+        # Whoever has come while we held the lock has left us its frame: so look again after it.
+        while self._beside and self._writing.acquire(blocking=False):
+            try:
+                self._send_beside()
+            finally:
+                self._writing.release()
+
+    def _send_beside(self) -> None:
+        while self._beside:
+            frame = self._beside.popleft()
+            self.sent_beside += _wire.unpack_header(frame)[4]
+            try:
+                # A short write is whole or not at all; a longer one that a task's own
+                # signal handler left half-way, by an error, would be fatal.
+                if len(frame) <= _WHOLE:
+                    os.write(self._answers, frame)
+                else:
+                    with _signals_held():
+                        self._write_rest([memoryview(frame)], 0)
+            except OSError:
+                return  # the parent is gone: the loop finds out
+
+    def _write_answer(self, kind: int, flags: int, attempt: int, meta: Any, body: bytes) -> None:
         head = _wire.pack(kind, flags, attempt, meta, len(body))
         if not body:
             sent = os.write(self._answers, head)
@@ -131,8 +190,10 @@ class Channel:
         else:
             sent = _write(self._answers, (head, body))
             parts = [memoryview(head), memoryview(body)]
-        if sent == len(head) + len(body):
-            return
+        if sent < len(head) + len(body):
+            self._write_rest(parts, sent)
+
+    def _write_rest(self, parts: list[memoryview], sent: int) -> None:
         while True:  # a signal cut the write short
             while parts and sent >= len(parts[0]):
                 sent -= len(parts.pop(0))
@@ -140,3 +201,15 @@ class Channel:
                 return
             parts[0] = parts[0][sent:]
             sent = _write(self._answers, parts)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+    else:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

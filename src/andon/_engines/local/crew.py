@@ -27,6 +27,7 @@ from andon._engines.local.timers import Timer, Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.port import Config
 from andon._traceback import show
+from andon._worker import records, warned
 from andon._worker.state import current
 from andon.errors import InitializerError, PoolBrokenError, RemoteTraceback
 
@@ -250,6 +251,8 @@ class Crew:
             "sys_path": [p for p in sys.path if type(p) is str],
             "cwd": cwd,
             "environ": _environment(),
+            "warnings": warned.filters(),
+            "logging": records.snapshot(),
             "argv": [str(arg) for arg in sys.argv],
             "row": worker.row_number,
             "boards": [board.ident for board in boards],

@@ -33,7 +33,7 @@ from andon._engines.local.ladder import Ladder, Step
 from andon._engines.local.packing import Packer
 from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
-from andon._engines.payloads import Rang
+from andon._engines.payloads import Rang, Told
 from andon._engines.port import Attempt, Capabilities, Config, Row
 from andon._pickling import main_globals
 from andon._worker.inherited import take_inherited
@@ -269,8 +269,10 @@ class LocalEngine:
                 return
 
     def _take(self, worker: WorkerProcess, frame: Frame) -> None:
-        kind, flags, ident, meta, _ = frame
-        if kind == _wire.READY:
+        kind, flags, ident, meta, body = frame
+        if kind >= _wire.RECORD:
+            self._out.append(Told(kind, ident, int(meta[0]), bytes(body or b""), worker.row))
+        elif kind == _wire.READY:
             self._crew.ready(worker)
         elif kind == _wire.INITED:
             self._crew.initialised(worker)

@@ -59,7 +59,7 @@ class Cutter:
         view = memoryview(data)
         while end - at >= size:
             kind, flags, meta_len, attempt, body_len = _wire.unpack_header(view[at : at + size])
-            if kind < _wire.READY or kind > _wire.DONE or (
+            if kind < _wire.READY or kind > _wire.WARNING or (
                 meta_len > _LONGEST_META or body_len > _LONGEST_BODY
             ):
                 raise _Broken(f"a frame of kind {kind}, {meta_len} + {body_len} bytes")

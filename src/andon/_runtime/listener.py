@@ -1,0 +1,125 @@
+"""What user code in the workers has said beside its results, told here: log records to the
+program's handlers, warnings to its filters.
+
+    driver ── Told, a notice among the others ──▶ listener's thread ── handlers
+                                                   └─ then delivers what has waited behind it
+
+Invariants:
+ 1. A task's records are handled before its outcome is told: while one is, the notices wait.
+ 2. Handlers are user code and may be slow: they have a thread of their own. The driver goes on
+    meanwhile; ladders climb. What may pile up here is bounded in the workers (`_worker/relay.py`).
+ 3. Nothing that goes wrong here is a task's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import marshal
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from andon import _wire
+from andon._engines.payloads import Told
+from andon._pickling import loads
+from andon._runtime.callbacks import CallbackThread
+from andon._runtime.tasks import Task
+from andon._worker.records import Travelling
+from andon._worker.warned import Told as ToldWarning
+from andon._worker.warned import loaded_category
+
+_log = logging.getLogger("andon")
+_PAUSE_WITHIN = 1.0  # seconds
+
+# By file, as modules have them: so a place warns once, however many workers come by.
+_registries: dict[str, dict[Any, Any]] = {}
+
+
+class Listener:
+    """One pool's. `busy`: notices have to wait; `go_on` delivers them then."""
+
+    def __init__(self, name: str, go_on: Callable[[], None]) -> None:
+        self.busy = False
+        self._go_on = go_on
+        self._thread = CallbackThread(f"{name}-listener")
+        self._handling = threading.Lock()
+
+    def take(self, told: Told, task: Task | None) -> None:
+        """A notice: have this dealt with."""
+        if self._thread.is_current():
+            self._handle(told, task)  # it is what delivers now
+            return
+        self.busy = True
+        if not self._thread.put(partial(self._handle_and_go_on, told, task)):
+            self.busy = False
+            self._handle(told, task)
+
+    def is_current(self) -> bool:
+        """Is the calling thread the one that runs handlers?"""
+        return self._thread.is_current()
+
+    def pause(self) -> bool:
+        """Wait, not for long, until no handler runs, and let none begin: for a fork, which should
+        find no lock of theirs taken. False where one takes its time."""
+        return not self.is_current() and self._handling.acquire(timeout=_PAUSE_WITHIN)
+
+    def resume(self) -> None:
+        """After a `pause` that was granted."""
+        self._handling.release()
+
+    def close(self, within: float) -> None:
+        """Deal with what is left, up to `within` seconds."""
+        self._thread.close(within)
+
+    def _handle_and_go_on(self, told: Told, task: Task | None) -> None:
+        try:
+            self._handle(told, task)
+        finally:
+            self.busy = False
+            self._go_on()
+
+    def _handle(self, told: Told, task: Task | None) -> None:
+        try:
+            with self._handling:
+                (_log_record if told.kind == _wire.RECORD else _warn)(told, task)
+        except Exception:
+            _log.exception("what a worker has logged could not be told")
+        finally:
+            told.heard()
+
+
+def _log_record(told: Told, task: Task | None) -> None:
+    travelled: Travelling = marshal.loads(told.body)
+    fields, others = travelled
+    if others:
+        try:
+            fields.update(loads(others))
+        except Exception as error:
+            fields["msg"] += f" [its extra attributes cannot be unpickled: {error!r}]"
+    record = logging.makeLogRecord(fields)
+    record.levelname = logging.getLevelName(record.levelno)
+    if not hasattr(record, "andon_task"):  # it may come from a pool within a task of ours
+        record.andon_task = None if task is None else task.index + told.index
+        record.andon_group = None if task is None else task.group.id
+    # Levels are those of the worker, which has ours, and where its own code set others, means them.
+    logging.getLogger(record.name).handle(record)
+
+
+def _warn(told: Told, task: Task | None) -> None:
+    travelled: ToldWarning = marshal.loads(told.body)
+    text, names, filename, line, module = travelled
+    known = [category for name in names if (category := loaded_category(name)) is not None]
+    category = known[0] if known else UserWarning
+    registry = _registries.setdefault(filename, {})
+    try:
+        warnings.warn_explicit(text, category, filename, line, module, registry)
+    except Warning as error:  # an error here, and was none there
+        warnings.showwarning(error, category, filename, line)
+
+
+if hasattr(os, "register_at_fork"):
+    # A child's own workers, and it itself, warn anew.
+    os.register_at_fork(after_in_child=_registries.clear)
