@@ -115,6 +115,11 @@ class ProcessPoolExecutor(SharedPool, Executor):
             name="andon-executor",
         )
 
+    @property
+    def _max_workers(self) -> int:
+        """The one private name that other libraries ask an executor for (Dask does)."""
+        return self._runtime.config.workers
+
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run `fn(*args, **kwargs)` in a worker; return its future at once.
 

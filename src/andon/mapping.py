@@ -257,10 +257,10 @@ def _results(
             while True:
                 left = None if end is None else max(0.0, end - time.monotonic())
                 try:
-                    result = stream.next(left)
+                    result = [stream.next(left)]
                 except StopIteration:
                     break
-                yield result
+                yield result.pop()  # or it would be kept until the next one is asked for
         except BaseException as error:
             if goes_on and not stream.started and isinstance(error, GeneratorExit):
                 scope.let_go()

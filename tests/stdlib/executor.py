@@ -10,10 +10,64 @@ import unittest
 from types import ModuleType
 
 from tests.stdlib import suites
-from tests.stdlib.suites import Exclusion
+from tests.stdlib.suites import Exclusion, Why
 
 TITLE = "concurrent.futures.ProcessPoolExecutor → andon's: test.test_concurrent_futures"
-EXCLUDED: tuple[Exclusion, ...] = ()
+_D, _P = Why.DIFFERENCE, Why.PRIVATE
+_ALONE = "BrokenProcessPool; what cannot travel fails its task alone, with a SerializationError"
+_PROCESSES = "_processes: how many there are, and of what class"
+EXCLUDED = (
+    # What breaks there
+    Exclusion("*DeadlockTest.test_error_at_task_unpickle", _D, _ALONE),
+    Exclusion("*DeadlockTest.test_exit_at_task_unpickle", _D, _ALONE),
+    Exclusion("*DeadlockTest.test_*_during_result_unpickle_in_result_handler", _D, _ALONE),
+    Exclusion(
+        "*DeadlockTest.test_exit_during_func_exec_on_worker", _D, "SystemExit; a TaskExitError"
+    ),
+    Exclusion(
+        "*DeadlockTest.test_exit_during_result_pickle_on_worker",
+        _D,
+        "SystemExit; a SerializationError, as for any other error of the pickling",
+    ),
+    # What stops here
+    Exclusion(
+        "*ExecutorTest.test_map_exception",
+        _D,
+        "the results before the failure; it may have stopped the tasks that compute them",
+    ),
+    Exclusion(
+        "*ShutdownTest.test_cancel_futures",
+        _D,
+        "a call that ends well: there what waits in a queue counts as running; here all may be "
+        "cancelled",
+    ),
+    Exclusion(
+        "*ShutdownTest.test_submit_after_interpreter_shutdown",
+        _D,
+        "RuntimeError; a call at exit is run",
+    ),
+    # Insides
+    Exclusion("*FailingInitializerTest.test_initializer", _P, "_broken"),
+    Exclusion("*ExecutorTest.test_killed_child", _P, "_processes, to kill one"),
+    Exclusion("*ExecutorTest.test_saturation", _P, _PROCESSES),
+    Exclusion("*ExecutorTest.test_idle_process_reuse_*", _P, _PROCESSES),
+    Exclusion("*ExecutorTest.test_max_tasks_per_child", _P, _PROCESSES),
+    Exclusion("*ShutdownTest.test_processes_terminate", _P, _PROCESSES),
+    Exclusion("*ShutdownTest.test_context_manager_shutdown", _P, _PROCESSES),
+    Exclusion("*ShutdownTest.test_del_shutdown", _P, "_executor_manager_thread, _call_queue"),
+    Exclusion("*ShutdownTest.test_shutdown_no_wait", _P, "_executor_manager_thread, _call_queue"),
+    Exclusion("*DeadlockTest.test_shutdown_deadlock_pickle", _P, "_executor_manager_thread"),
+    Exclusion(
+        "*ExecutorTest.test_max_tasks_per_child_defaults_to_spawn_context", _P, "_mp_context"
+    ),
+    Exclusion("*ExecutorTest.test_traceback", _P, "the class _RemoteTraceback"),
+    Exclusion(
+        "*ExecutorTest.test_python_finalization_error",
+        _P,
+        "BrokenProcessPool where the standard executor's second thread cannot start",
+        since=(3, 12),
+    ),
+)
 _PACKAGE = "test.test_concurrent_futures"
 
 
