@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from andon._runtime.groups import Elsewhere
 from andon._runtime.options import open_runtime, seconds
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
@@ -111,6 +112,9 @@ class Grouping:
     def stats(self) -> Stats:
         """Counts of tasks, by outcome."""
         return self._entered().group.stats
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Elsewhere, ()
 
     def __repr__(self) -> str:
         if self._scope is None:

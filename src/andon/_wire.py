@@ -29,6 +29,7 @@ INITFAIL = 22  # meta=(type, message, story)                the initializer rais
 VALUE = 23  #   meta=(index, started_at, ended_at)          body=pickle of the value
 FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, story)
 #                                                           body=pickle of the exception, or empty
+#               of STAGE_RESULT, message=(the whole of it, the pickling's own, the result's repr)
 STOPPED = 25  # meta=(index, started_at|None, ended_at, by, cleanup_traceback|None)
 #                                                           body=pickle of that error, or empty
 DONE = 26  #    meta=()                                     the attempt is over (spans cut short)

@@ -23,7 +23,8 @@
 What code for the standard pools catches, it catches here: `WorkerDiedError` and `PoolBrokenError`
 derive from `concurrent.futures.process.BrokenProcessPool` (a `BrokenExecutor`),
 `TaskCancelledError` from `concurrent.futures.CancelledError`, `SerializationError` from
-`pickle.PicklingError`.
+`pickle.PicklingError`, and where there is one from the error that the pickling raised; that of a
+result, where `multiprocessing.pool` is in use, from its `MaybeEncodingError`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import CancelledError as _CancelledError
+from functools import lru_cache
 from pickle import PicklingError
 from typing import Any
 
@@ -152,6 +154,48 @@ class SerializationError(AndonError, PicklingError):
         self.what = what
         self.where = where
         self.original = original
+
+
+def also(error: SerializationError, *kinds: type[BaseException]) -> SerializationError:
+    """The same error as an instance of `kinds` too, which the standard pools raise there: code that
+    catches those goes on to catch it. Kinds that cannot be had are left out, the last ones first.
+    """
+    more = tuple(k for k in kinds if issubclass(k, Exception) and not isinstance(error, k))
+    while more:
+        try:
+            return _rebuild_both(more, error.args, vars(error))
+        except Exception:  # a class of the user's, with a metaclass or a `__new__` of its own
+            more = more[:-1]
+    return error
+
+
+def plain(error: SerializationError) -> SerializationError:
+    """The same error as nothing else."""
+    return SerializationError(
+        str(error), what=error.what, where=error.where, original=error.original
+    )
+
+
+@lru_cache(maxsize=64)
+def _both(more: tuple[type[Exception], ...]) -> type[SerializationError]:
+    """The class; it is built, named, shown and pickled as a SerializationError."""
+    names: dict[str, Any] = {
+        "__module__": __name__,
+        "__doc__": SerializationError.__doc__,
+        "__init__": SerializationError.__init__,
+        "__str__": BaseException.__str__,
+        "__repr__": BaseException.__repr__,
+        "__reduce__": lambda self: (_rebuild_both, (more, self.args, self.__dict__.copy())),
+    }
+    return type("SerializationError", (SerializationError, *more), names)
+
+
+def _rebuild_both(
+    more: tuple[type[Exception], ...], args: tuple[Any, ...], fields: dict[str, Any]
+) -> SerializationError:
+    error = _rebuild(_both(more), args, fields)
+    assert isinstance(error, SerializationError)
+    return error
 
 
 class _Broken(AndonError, BrokenExecutor):

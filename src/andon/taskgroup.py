@@ -13,7 +13,8 @@ from andon._runtime.futures import Future
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, positive_int
-from andon._runtime.streams import Stream, raise_it
+from andon._runtime.sending import submit_failure
+from andon._runtime.streams import Stream
 from andon._runtime.tasks import Task
 from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError
 from andon.outcome import Outcome, ReasonKind, StoppedBy
@@ -265,12 +266,7 @@ def submit_or_fail(
     try:
         return submit_call(group, fn, args, kwargs, timeout)
     except SerializationError as error:
-
-        def sink(task: Task) -> Future[T]:
-            task.call = Call(fn, args, kwargs)  # what the user asked for, in notes
-            return Future(task)
-
-        return _future(group.runtime.submit(group, Call(raise_it, (error,)), sink))
+        return _future(submit_failure(group, error, Call(fn, args, kwargs), Future))
 
 
 def open_stream(

@@ -205,8 +205,9 @@ def test_S44_map_async_that_fails_as_it_is_sent(pool: andon.Pool) -> None:
         with pytest.raises(ValueError):
             pool.map_async(fail, range(2000), chunksize=1).get(20)
     for _ in range(3):
+        result = pool.map_async(square, [1, threading.Lock()], chunksize=1)
         with pytest.raises(andon.SerializationError):
-            pool.map_async(square, [1, threading.Lock()], chunksize=1)
+            result.get(20)
     eventually(lambda: len(pool._runtime._groups) == 1)  # the one of lone calls
 
 

@@ -79,7 +79,7 @@ def check_error(
     outcome: andon.Outcome, kind: str, what: str, where: str, *, started: bool = True
 ) -> None:
     error = outcome.error
-    assert type(error) is andon.SerializationError, (kind, error)
+    assert isinstance(error, andon.SerializationError), (kind, error)
     assert error.what.startswith(what) and error.where == where, (kind, vars(error))
     assert ERRORS[kind].__name__ in error.original, (kind, error.original)
     assert what in str(error) and ERRORS[kind].__name__ in str(error)
@@ -124,7 +124,7 @@ def test_while_pickling_the_exception(pool: andon.Pool, stage: MakeStage) -> Non
         check_died(outcome, kind, "pickling", who)
     for kind in ERRORS:
         error = run_among_others(pool, raise_it, bombs.ErrorWhenPickled, HOME, kind).error
-        assert type(error) is andon.SerializationError
+        assert isinstance(error, andon.SerializationError)
         assert (error.what, error.where) == ("the exception", "worker")
         assert "ErrorWhenPickled: its pickling is a bomb" in str(error)
         assert "in raise_it" in str(error.__cause__)  # where it was raised is not lost
@@ -135,12 +135,12 @@ def test_while_unpickling_in_the_parent(pool: andon.Pool, kind: str) -> None:
     name = "KeyboardInterrupt" if kind == "interrupt" else ERRORS[kind].__name__
     outcome = run_among_others(pool, return_it, bombs.WhenUnpickledAtHome, HOME, kind)
     error = outcome.error
-    assert type(error) is andon.SerializationError
+    assert isinstance(error, andon.SerializationError)
     assert (error.what, error.where) == ("the result", "parent") and name in error.original
 
     outcome = run_among_others(pool, raise_it, bombs.ErrorWhenUnpickledAtHome, HOME, kind)
     error = outcome.error
-    assert type(error) is andon.SerializationError
+    assert isinstance(error, andon.SerializationError)
     assert (error.what, error.where) == ("the exception", "parent") and name in error.original
     assert "ErrorWhenUnpickledAtHome: its unpickling is a bomb" in str(error)
 
@@ -360,7 +360,7 @@ def test_an_argument_that_no_worker_has_room_for(start_method: str) -> None:
     with andon.Pool(2, bombs.limit_memory, (LARGE // 8,), start_method=start_method) as pool:
         outcome = run_among_others(pool, len, bytes(LARGE // 2))
         error = outcome.error
-        assert type(error) is andon.SerializationError, error
+        assert isinstance(error, andon.SerializationError), error
         assert error.what == "the arguments" and "MemoryError" in error.original
 
 

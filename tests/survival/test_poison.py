@@ -94,12 +94,12 @@ def test_an_unpicklable_function(pool: andon.Pool) -> None:
 def test_unpicklable_results(pool: andon.Pool) -> None:
     for kind, (_, expected) in UNPICKLABLE.items():
         error = error_of(pool, poison.make_unpicklable, kind)
-        assert type(error) is andon.SerializationError, kind
+        assert isinstance(error, andon.SerializationError), kind
         assert error.where == "worker" and error.what.startswith("the result"), kind
         assert expected.__name__ in error.original, kind
     for kind in ("SystemExit", "KeyboardInterrupt"):
         error = error_of(pool, poison.refuse_with, kind)
-        assert type(error) is andon.SerializationError and kind in error.original
+        assert isinstance(error, andon.SerializationError) and kind in error.original
 
 
 def test_exceptions_that_do_not_travel(pool: andon.Pool) -> None:
@@ -112,7 +112,7 @@ def test_exceptions_that_do_not_travel(pool: andon.Pool) -> None:
         ("group", "parent", "two"),
     ):
         error = error_of(pool, poison.raise_kind, kind)
-        assert type(error) is andon.SerializationError, (kind, error)
+        assert isinstance(error, andon.SerializationError), (kind, error)
         assert (error.what, error.where) == ("the exception", where), (kind, vars(error))
         assert told in str(error), (kind, error)
         assert "in raise_kind" in _causes(error), kind  # the remote traceback is not lost

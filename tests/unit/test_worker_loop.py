@@ -138,7 +138,9 @@ def test_a_result_that_cannot_be_pickled_fails_its_task(error: BaseException) ->
     with worker() as w:
         answer = w.call(Refuses, error)
         assert (answer.kind, answer.meta[3], answer.body) == (FAILURE, _wire.STAGE_RESULT, b"")
-        assert "Refuses" in answer.meta[5] and type(error).__name__ in answer.meta[5]
+        message, why, value = answer.meta[5]
+        assert "Refuses" in message and type(error).__name__ in message
+        assert why == str(error) and value.startswith("<tests.unit.test_worker_loop.Refuses obj")
         assert w.call(double, 1).value == 2
 
 

@@ -10,6 +10,7 @@ from andon._engines.port import Call
 from andon._pickling import describe
 from andon._runtime.endings import raise_first
 from andon._runtime.groups import Group
+from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Task
 from andon._runtime.wakeup import Wakeup
 from andon.outcome import Outcome, ReasonKind, TaskState
@@ -54,13 +55,8 @@ class Collector:
                 if group.reason is not None:
                     break  # the first failure came before the last span was sent
                 chunk = list(items[lo : lo + size])
-                group.runtime.submit(
-                    group,
-                    Call(self._fn, items=chunk, star=self._star),
-                    lambda task: self,
-                    size=len(chunk),
-                    timeout=self._timeout,
-                )
+                call = Call(self._fn, items=chunk, star=self._star)
+                submit_items(group, call, lambda task: self, timeout=self._timeout)
         except Cancelled:
             pass  # the failure came as we sent the next one
         except BaseException as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from andon._cancelled import raise_cancelled
 from andon._engines.port import GroupRef
 from andon._runtime.wakeup import Wakeup
-from andon.errors import GroupClosedError
+from andon.errors import GroupClosedError, WrongProcessError
 from andon.outcome import Outcome, Reason, ReasonKind, TaskState, Verdict
 from andon.policy import Policy, Stats
 from andon.token import Token
@@ -63,6 +63,9 @@ class Group:
         self.changed = Wakeup()  # at the decision and at the end
         self.on_stopping: list[Callable[[], None]] = []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Elsewhere, ()
+
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """The outcomes there are, in order of submission."""
@@ -113,6 +116,19 @@ class Group:
         self.runtime.check_wait()
         self.changed.wait(lambda: self.closed or self.runtime.crashed is not None)
         self.runtime.check_crash()
+
+
+class Elsewhere:
+    """What a group is in any other process than its own: an error that leads to it may travel, it
+    stays (S38)."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # of a protocol that asks whether we know it
+            raise AttributeError(name)
+        raise WrongProcessError(
+            "a group stays in the process that opened it, with its outcomes: return what is wanted "
+            "of them, or open another group here"
+        )
 
 
 def add_up(group: Group) -> str:

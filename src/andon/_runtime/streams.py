@@ -21,9 +21,10 @@ from typing import Any, Protocol
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
 from andon._runtime.groups import Group
+from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Task
 from andon._runtime.wakeup import Wakeup
-from andon.errors import AndonError, SerializationError
+from andon.errors import AndonError
 from andon.outcome import Outcome, TaskState
 
 _SPAN_SECONDS = 0.005
@@ -31,11 +32,6 @@ _LONGEST_SPAN = 512
 _SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
 _WAITING = 4  # results that nobody has taken, in multiples of the spans ahead
 _CONTAINERS = (list, tuple, range, str, bytes, dict, set, frozenset, deque)
-
-
-def raise_it(error: BaseException) -> None:
-    """Stands in a worker for an item that could not travel: that item alone fails (S28)."""
-    raise error
 
 
 class Source(Protocol):
@@ -276,24 +272,10 @@ class Stream(Iterator[Any]):
         return items, True
 
     def _send(self, items: list[Any]) -> None:
-        submit = self._group.runtime.submit
         call = Call(self._fn, items=items, star=self._star)
-        try:
-            submit(self._group, call, self._register, size=len(items), timeout=self._timeout)
-        except SerializationError as error:
-            if len(items) > 1:  # find the one that cannot travel; the others can
-                for item in items:
-                    self._send([item])
-            else:
-                submit(
-                    self._group,
-                    Call(raise_it, items=[error]),
-                    lambda task: self._register(task, shown=call),
-                )
+        submit_items(self._group, call, self._register, timeout=self._timeout)
 
-    def _register(self, task: Task, shown: Call | None = None) -> Stream:
-        if shown is not None:
-            task.call = shown  # what the user asked for, in notes
+    def _register(self, task: Task) -> Stream:
         self._offsets[task.id] = self._submitted - task.index
         self._submitted += task.size
         self._spans += 1

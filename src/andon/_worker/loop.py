@@ -327,8 +327,10 @@ class Loop:
         if current.stopping():
             end |= _wire.LAST
         name = type_name(error)
+        message: Any
         if stage == _wire.STAGE_RESULT:
-            message = _pickling.explain(error, "the result", [("result", held[0])], self._main)[0]
+            told = _pickling.explain(error, "the result", [("result", held[0])], self._main)[0]
+            message = (told, message_of(error), _pickling.short(held[0]))
         else:
             message = message_of(error)
         story = tell_error(error)

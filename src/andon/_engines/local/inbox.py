@@ -6,6 +6,9 @@ fails its own item, and nothing else (S28).
 
 from __future__ import annotations
 
+import builtins
+import pickle
+import sys
 from functools import partial
 from typing import Any
 
@@ -15,7 +18,7 @@ from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._pickling import describe, loads
 from andon._traceback import show
-from andon.errors import RemoteTraceback, SerializationError
+from andon.errors import RemoteTraceback, SerializationError, also
 from andon.outcome import StoppedBy
 
 
@@ -68,8 +71,12 @@ def _failed(attempt: int, meta: Any, body: Any) -> Failed:
             where="worker",
             original=told,
         )
+        error = _encoding(error, "it could not be pickled", told)
     elif stage == _wire.STAGE_RESULT:
+        message, why, value = message
+        told = f"{kind}: {why}" if why else kind
         error = SerializationError(message, what="the result", where="worker", original=told)
+        error = _encoding(error, told, value, _known(kind))
     else:
         what = "the function" if stage == _wire.STAGE_FUNCTION else "the arguments"
         error = SerializationError(
@@ -80,6 +87,26 @@ def _failed(attempt: int, meta: Any, body: Any) -> Failed:
         )
     _set_cause(error, RemoteTraceback(partial(show, story)))
     return Failed(attempt, index, Raised(error, started_at, ended_at), started_at is not None)
+
+
+def _encoding(
+    error: SerializationError, why: str, value: str, *kinds: type[BaseException]
+) -> SerializationError:
+    """As the standard pools raise it: `multiprocessing.Pool` a MaybeEncodingError, with these two
+    fields; the executor the error of the pickling."""
+    pool: Any = sys.modules.get("multiprocessing.pool")  # whoever catches it has loaded it
+    if pool is not None:
+        error.exc, error.value = why, value  # type: ignore[attr-defined]
+        kinds = (pool.MaybeEncodingError, *kinds)
+    return also(error, *kinds)
+
+
+def _known(name: str) -> type[BaseException]:
+    """The type of that name, where it is one that every process knows."""
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return kind
+    return pickle.PicklingError if name == "_pickle.PicklingError" else SerializationError
 
 
 def _exception(body: Any, told: str) -> BaseException:

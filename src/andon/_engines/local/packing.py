@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from andon import _wire
 from andon._engines.port import Attempt, Call
 from andon._pickling import dumps, explain
-from andon.errors import SerializationError
+from andon.errors import SerializationError, also
 
 # Unpickling these runs no user code and cannot fail, so a list of them may travel as one pickle.
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
@@ -135,7 +135,8 @@ class Packer:
         self, error: BaseException, what: str, parts: list[tuple[str, Any]]
     ) -> SerializationError:
         message, named, original = explain(error, what, parts, self._main)
-        return SerializationError(message, what=named, where="parent", original=original)
+        failure = SerializationError(message, what=named, where="parent", original=original)
+        return also(failure, type(error))
 
 
 @contextmanager
