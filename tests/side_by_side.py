@@ -40,11 +40,18 @@ Items = list[pytest.Item]
 
 
 def portions(items: Items) -> Iterator[Items]:
-    """The tests in portions that are claimed as one: a few of one function."""
-    for _, run in groupby(items, key=lambda item: (item.location[0], item.nodeid.split("[")[0])):
+    """The tests in portions that are claimed as one: a few of one function, or a module that is
+    marked `together`."""
+
+    def place(item: pytest.Item) -> tuple[bool, str]:
+        together = item.get_closest_marker("together") is not None
+        return together, item.location[0] if together else item.nodeid.split("[")[0]
+
+    for (together, _), run in groupby(items, key=place):
         tests = list(run)
-        for start in range(0, len(tests), FEW):
-            yield tests[start : start + FEW]
+        few = len(tests) if together else FEW
+        for start in range(0, len(tests), few):
+            yield tests[start : start + few]
 
 
 def claim(shared: Path, tests: Items) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -13,9 +14,11 @@ import pytest
 from tests.cli.command import Terminal, read_results, started
 from tests.support import Stage, dice, eventually, wait_gone
 
+MOMENTS = int(os.environ.get("ANDON_CLI_MOMENTS", "4"))  # per signal and start method
+
 WORK = """
 import os, sys, time
-from tests.support import Stage, dice, eventually, wait_gone
+from tests.support import Stage
 
 def block(item):
     if item == "quick":
@@ -191,7 +194,7 @@ def test_at_any_moment(here: Path, start_method: str, number: signal.Signals) ->
     random = dice(start_method, number)
     items = [str(n) for n in range(2000)]
     arguments = ["run", "busy.py:work", *items, "-j3", "--start-method", start_method]
-    for turn in range(12):
+    for turn in range(MOMENTS):
         output = f"r{turn}.jsonl"
         with started(*arguments, "-o", output, cwd=here) as process:
             eventually((here / output).exists)  # it has come as far as that: the signal is its own

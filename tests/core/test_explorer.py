@@ -18,6 +18,9 @@ import pytest
 from andon._core.table import GROUP_TABLE, TASK_TABLE
 from tests.core.model import Choice, Plan, World
 
+# The last test looks at what the others have found.
+pytestmark = pytest.mark.together
+
 DEEPER = int(os.environ.get("ANDON_EXPLORER_DEPTH", "0"))
 
 _ONE = ((1, 1, None),)

@@ -1,7 +1,8 @@
 """Every code block of README.md and docs/ runs, as a reader would run it.
 
-- ```python: written to a script after the earlier python blocks of the same file, and run. It must
-  end with status 0. There is no way to exempt one: code that cannot run does not belong there.
+- ```python: all blocks of a page are one script, and each stands in the line in which it stands on
+  the page. It must come to its end, with status 0. There is no way to exempt a block: code that
+  cannot run does not belong there.
   A block whose first line is a comment with a file name (`# work.py`) is also saved under it.
 - ```console: its lines that start with `$ andon` are run in order, where such files have been
   saved (and where `examples` is that of the project). They must end with status 0, unless the
@@ -27,6 +28,7 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 FILE_NAME = re.compile(r"^# (?P<name>[\w-]+\.py)$")
+END = "the-end-was-reached"
 EXIT_STATUS = re.compile(r"^# exit status (?P<status>\d+)$")
 
 
@@ -84,10 +86,14 @@ def commands(block: Block) -> list[Command]:
     return found
 
 
-def script(block: Block, page: list[Block]) -> str:
-    """The block after the earlier python blocks of its page."""
-    upto = page[: page.index(block) + 1]
-    return "\n".join(each.text for each in upto if each.language == "python")
+def script(page: list[Block]) -> str:
+    """The python blocks of a page, each where it stands, so that a traceback leads there."""
+    lines: list[str] = []
+    for each in page:
+        if each.language == "python":
+            lines += [""] * (each.line - len(lines))
+            lines += each.text.splitlines()
+    return "\n".join(lines) + "\n"
 
 
 def save_named_files(page: list[Block], where: Path) -> None:
@@ -99,13 +105,16 @@ def save_named_files(page: list[Block], where: Path) -> None:
         (where / "examples").symlink_to(ROOT / "examples")
 
 
-def check_python(block: Block, page: list[Block], where: Path, timeout: float = 60) -> None:
-    assert not block.extra, f"{block}: `{block.extra}` exempts nothing: every python block runs"
+def check_python(page: list[Block], where: Path, timeout: float = 90) -> None:
+    for block in page:
+        if block.language == "python":
+            assert not block.extra, f"{block}: `{block.extra}` exempts nothing: every block runs"
     save_named_files(page, where)
-    path = where / "block.py"
-    path.write_text(script(block, page))
+    path = where / "page.py"
+    path.write_text(script(page) + f"\nopen({END!r}, 'x').close()\n")
     done = run_python([path], cwd=where, timeout=timeout)
-    assert done.returncode == 0, f"{block} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    told = f"{page[0].page} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0 and (where / END).exists(), told
 
 
 def check_console(block: Block, page: list[Block], where: Path, timeout: float = 60) -> None:
@@ -125,27 +134,32 @@ def read(path: Path) -> list[Block]:
     return list(blocks(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")))
 
 
-def cases(language: str) -> list[object]:
+def console_blocks() -> list[object]:
     return [
         pytest.param(block, page, id=str(block))
         for page in map(read, PAGES)
         for block in page
-        if block.language == language
+        if block.language == "console"
     ]
 
 
-@pytest.mark.parametrize(("block", "page"), cases("python"))
-def test_python_block(block: Block, page: list[Block], tmp_path: Path) -> None:
-    check_python(block, page, tmp_path)
+def pages() -> list[object]:
+    found = map(read, PAGES)
+    return [pytest.param(page, id=page[0].page) for page in found if script(page).strip()]
 
 
-@pytest.mark.parametrize(("block", "page"), cases("console"))
+@pytest.mark.parametrize("page", pages())
+def test_the_python_blocks_of_a_page(page: list[Block], tmp_path: Path) -> None:
+    check_python(page, tmp_path)
+
+
+@pytest.mark.parametrize(("block", "page"), console_blocks())
 def test_console_block(block: Block, page: list[Block], tmp_path: Path) -> None:
     check_console(block, page, tmp_path)
 
 
 def test_there_is_something_to_run() -> None:
-    assert cases("python"), "no python block found in README.md and docs/"
+    assert pages(), "no python block found in README.md and docs/"
 
 
 # The reader itself ------------------------------------------------------------------------------
@@ -199,7 +213,14 @@ def test_blocks_are_found(page: list[Block]) -> None:
         (23, "console", ""),
     ]
     assert page[1].text == "if x:\n    print(x)\n"
-    assert script(page[1], page) == "# work.py\nx = 1\n\nif x:\n    print(x)\n"
+    assert script(page[:2]).splitlines()[2:] == [
+        "",
+        "# work.py",
+        "x = 1",
+        *[""] * 5,
+        "if x:",
+        "    print(x)",
+    ]
 
 
 def test_commands_are_found_with_their_status(page: list[Block]) -> None:
@@ -212,17 +233,23 @@ def test_commands_are_found_with_their_status(page: list[Block]) -> None:
 def test_a_block_runs_after_the_earlier_ones_and_may_fail(
     page: list[Block], tmp_path: Path
 ) -> None:
-    check_python(page[1], page, tmp_path)
+    check_python(page[:2], tmp_path)
     assert (tmp_path / "work.py").read_text() == "# work.py\nx = 1\n"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with pytest.raises(AssertionError, match=r"page\.md:10 ended with 1(.|\n)*NameError"):
-        check_python(page[1], page[1:], elsewhere)
+    with pytest.raises(AssertionError, match=r"ended with 1(.|\n)*line 11(.|\n)*NameError"):
+        check_python(page[1:2], elsewhere)
+
+
+def test_a_block_cannot_end_the_script_before_the_others(tmp_path: Path) -> None:
+    page = list(blocks("page.md", "```python\nraise SystemExit(0)\n```\n```python\n1 / 0\n```\n"))
+    with pytest.raises(AssertionError, match="ended with 0"):
+        check_python(page, tmp_path)
 
 
 def test_a_block_cannot_be_exempted(page: list[Block], tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="every python block runs"):
-        check_python(page[3], page, tmp_path)
+    with pytest.raises(AssertionError, match="every block runs"):
+        check_python(page, tmp_path)
 
 
 def test_a_wrong_exit_status_is_found(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 import andon
 from andon._core import events
 from tests.facades.tasks import fail, hold, sleep_long, square
-from tests.support import Stage, eventually
+from tests.support import PATIENCE, Stage, eventually
 
 MakeStage = Callable[..., Stage]
 
@@ -366,13 +366,15 @@ def test_S32_while_a_loop_is_left(how: str) -> None:
     results = andon.imap(_unwinds_slowly, range(3), workers=3, chunksize=1)
     assert next(results) == 0
     key = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         key.start()
         if how == "close":
             results.close()
         else:
             del results
-        time.sleep(5)
+        time.sleep(PATIENCE)
+    assert time.monotonic() - began < PATIENCE, "it comes into the sleep, not after it"
     key.join()
 
 

@@ -133,20 +133,18 @@ def test_S11_S33_a_brutal_stop_leaves_the_failure_itself_time_to_tell(
 
 @pytest.mark.parametrize("bad", [0, 1, 9, 30])
 def test_S6_S12_nothing_begins_once_the_failure_is_told(start_method: str, bad: int) -> None:
-    for _ in range(3):
-        told: list[float] = []
-        with (
-            pytest.raises(ExceptionGroup),
-            andon.TaskGroup(workers=4, start_method=start_method) as tg,
-        ):
-            for number in range(60):
-                future = tg.submit(tasks.starts_at, number, bad)
-                if number == bad:
-                    future.add_done_callback(lambda f, told=told: told.append(time.monotonic()))
-        eventually(told.__len__, what="the callback")
-        began = [o.started_at for o in tg.outcomes if o.started_at is not None]
-        assert max(began) < told[0]
-        assert all(o.value < told[0] for o in tg.outcomes if o.ok)
+    with andon.Pool(4, start_method=start_method) as pool:
+        for _ in range(3):
+            told: list[float] = []
+            with pytest.raises(ExceptionGroup), andon.TaskGroup(pool=pool) as tg:
+                for number in range(60):
+                    future = tg.submit(tasks.starts_at, number, bad)
+                    if number == bad:
+                        future.add_done_callback(lambda f, told=told: told.append(time.monotonic()))
+            eventually(told.__len__, what="the callback")
+            began = [o.started_at for o in tg.outcomes if o.started_at is not None]
+            assert max(began) < told[0]
+            assert all(o.value < told[0] for o in tg.outcomes if o.ok)
 
 
 # S15, S5: together, and told when it is over ----------------------------------------------------

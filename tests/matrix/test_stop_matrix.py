@@ -132,8 +132,7 @@ def test_stop_on_busy_cores(
 ) -> None:
     """Whoever has to wait for a core stops later, but on the same rung."""
     monkeypatch.setenv("ANDON_TEST_START_METHOD", "fork")
-    for _ in range(2):
-        stop_siblings(row, "fork", stage)
+    stop_siblings(row, "fork", stage)
 
 
 def stop_siblings(row: Row, start_method: str, stage: MakeStage) -> None:

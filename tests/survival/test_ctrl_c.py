@@ -24,7 +24,7 @@ import pytest
 from tests.support import _environment, _kill_session, allowed, dice, run_python
 from tests.survival.test_parent import of_session
 
-MOMENTS = int(os.environ.get("ANDON_CTRL_C", "14"))
+MOMENTS = int(os.environ.get("ANDON_CTRL_C", "7"))
 SCENARIOS = (
     "by_map",
     "by_imap",
