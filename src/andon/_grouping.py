@@ -3,7 +3,8 @@ scope, and what there is to read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from andon._runtime.groups import Elsewhere
 from andon._runtime.options import open_runtime, seconds
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
+from andon._runtime.surroundings import Env, check_variables
 from andon.outcome import Outcome, Reason, TraceEvent, Verdict
 from andon.policy import Policy, Stats
 from andon.report.watch import Watcher, watch
@@ -44,6 +46,8 @@ class Grouping:
         max_tasks_per_worker: int | None = None,
         start_method: str | None = None,
         mp_context: Any = None,
+        env: Env | None = None,
+        contextvars: Iterable[ContextVar[Any]] | None = None,
         reuse_interrupted: bool = False,
         engine: Any = None,
         strict: bool = False,
@@ -54,6 +58,7 @@ class Grouping:
     ) -> None:
         self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
         self._policy = policy
+        self._variables = check_variables(contextvars)
         self._token = token
         self._pool = pool
         self._progress = progress
@@ -65,6 +70,7 @@ class Grouping:
             "max_tasks_per_worker": max_tasks_per_worker,
             "start_method_": start_method,
             "mp_context": mp_context,
+            "env": env,
             "reuse_interrupted": reuse_interrupted,
             "engine": engine,
             "strict": strict,
@@ -134,6 +140,7 @@ class Grouping:
         """Open the scope, and whoever watches it. `how`: how a `Scope` stands in its thread."""
         deadline, grace, kill_after, _ = self._times
         links: tuple[Token, ...] = ()
+        variables = self._variables
         runtime: Runtime | Callable[[], Runtime]
         if self._pool is None:
             runtime = partial(open_runtime, **self._options, name=self.name)
@@ -141,6 +148,7 @@ class Grouping:
             self._pool._check_running()
             runtime = self._pool._runtime
             links = self._pool._links
+            variables += self._pool._variables
         self._scope = scope = open_scope(
             runtime,
             policy=self._policy,
@@ -151,6 +159,7 @@ class Grouping:
             links=links,
             keep_outcomes=self._keep_outcomes,
             bare=self._bare,
+            variables=variables,
             **how,
         )
         try:

@@ -15,6 +15,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from types import CellType, FunctionType
 from typing import Any
 
@@ -124,6 +125,8 @@ def _pickler_class() -> Any:
     if _Pickler is None:
         import cloudpickle
 
+        from andon import _variables
+
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             def __init__(
                 self, file: io.BytesIO, main: Mapping[str, Any] | None, homeward: bool
@@ -134,6 +137,8 @@ def _pickler_class() -> Any:
 
             def reducer_override(self, obj: Any) -> Any:
                 if not isinstance(obj, FunctionType | type):
+                    if type(obj) is ContextVar:
+                        return _variables.reduce(obj)
                     reduced = _multiprocessing.reduce(obj)
                     if reduced is not NotImplemented:
                         return reduced

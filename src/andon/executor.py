@@ -17,6 +17,7 @@ from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
+from andon._runtime.surroundings import Env
 from andon.errors import TaskCancelledError
 from andon.mapping import streamed
 from andon.outcome import ReasonKind, TraceEvent
@@ -78,6 +79,8 @@ class ProcessPoolExecutor(SharedPool, Executor):
         grace: float | None = None,
         kill_after: float | None = None,
         token: Token | None = None,
+        env: Env | None = None,
+        contextvars: Iterable[ContextVar[Any]] | None = None,
         reuse_interrupted: bool = False,
         engine: Any = None,
         strict: bool = False,
@@ -108,6 +111,8 @@ class ProcessPoolExecutor(SharedPool, Executor):
             ),
             start_method_=start_method,
             mp_context=mp_context,
+            env=env,
+            contextvars=contextvars,
             reuse_interrupted=reuse_interrupted,
             engine=engine,
             strict=strict,

@@ -40,7 +40,6 @@ from andon._runtime.groups import Group
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import seconds, seconds_or, start_method
 from andon._runtime.scope import Scope
-from andon._worker.environment import put as put_environment
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind, StoppedBy
 from andon.pool import Pool
@@ -233,8 +232,7 @@ class _Warm:
         self.timer: threading.Timer | None = None
         self.pool = Pool(
             workers=workers,
-            initializer=put_environment,
-            initargs=(dict(env),),
+            env=dict(env),
             **dict(options),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from andon._runtime.options import check_callable, open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.streams import Stream
+from andon._runtime.surroundings import Env, Variables, check_variables
 from andon.outcome import TraceEvent
 from andon.policy import Policy
 from andon.report.watch import Watcher, watch
@@ -38,6 +40,8 @@ def map(  # it is what it is called everywhere
     max_tasks_per_worker: int | None = None,
     start_method: str | None = None,
     mp_context: Any = None,
+    env: Env | None = None,
+    contextvars: Iterable[ContextVar[Any]] | None = None,
     reuse_interrupted: bool = False,
     engine: Any = None,
     strict: bool = False,
@@ -59,6 +63,7 @@ def map(  # it is what it is called everywhere
     """
     check_callable(fn)
     times = check_common(deadline, grace, kill_after, timeout, policy, token)
+    variables = check_variables(contextvars)
     total = operator.length_hint(items, -1) if not more else -1
     runtime = partial(
         open_runtime,
@@ -68,6 +73,7 @@ def map(  # it is what it is called everywhere
         max_tasks_per_worker=max_tasks_per_worker,
         start_method_=start_method,
         mp_context=mp_context,
+        env=env,
         reuse_interrupted=reuse_interrupted,
         engine=engine,
         strict=strict,
@@ -75,7 +81,7 @@ def map(  # it is what it is called everywhere
         most=total if total > 0 else None,
         name="andon-map",
     )
-    scope = _scope(runtime, times, policy, token, keep_outcomes=True)
+    scope = _scope(runtime, times, policy, token, variables, keep_outcomes=True)
     watcher: Watcher | None = None
     results: list[T] = []
     try:
@@ -120,6 +126,8 @@ def imap(
     max_tasks_per_worker: int | None = None,
     start_method: str | None = None,
     mp_context: Any = None,
+    env: Env | None = None,
+    contextvars: Iterable[ContextVar[Any]] | None = None,
     reuse_interrupted: bool = False,
     engine: Any = None,
     strict: bool = False,
@@ -142,6 +150,7 @@ def imap(
     """
     check_callable(fn)
     times = check_common(deadline, grace, kill_after, timeout, policy, token)
+    variables = check_variables(contextvars)
     runtime = partial(
         open_runtime,
         workers=workers,
@@ -150,6 +159,7 @@ def imap(
         max_tasks_per_worker=max_tasks_per_worker,
         start_method_=start_method,
         mp_context=mp_context,
+        env=env,
         reuse_interrupted=reuse_interrupted,
         engine=engine,
         strict=strict,
@@ -158,7 +168,7 @@ def imap(
     )
     options: dict[str, Any] = {"chunksize": chunksize, "buffersize": buffersize}
     return streamed(
-        _scope(runtime, times, policy, token, keep_outcomes=False),
+        _scope(runtime, times, policy, token, variables, keep_outcomes=False),
         fn,
         items,
         more,
@@ -174,6 +184,7 @@ def _scope(
     times: tuple[float | None, ...],
     policy: Any,
     token: Token | None,
+    variables: Variables,
     *,
     keep_outcomes: bool,
 ) -> Scope:
@@ -187,6 +198,7 @@ def _scope(
         keep_outcomes=keep_outcomes,
         bare=True,
         lexical=False,
+        variables=variables,
     )
 
 

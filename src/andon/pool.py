@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any, Generic, NoReturn, TypeVar
 
 from andon._runtime.collector import Collector
@@ -10,6 +11,7 @@ from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
+from andon._runtime.surroundings import Env
 from andon._runtime.wakeup import Wakeup
 from andon.mapping import Results, streamed
 from andon.outcome import TraceEvent
@@ -57,6 +59,8 @@ class Pool(SharedPool):
         grace: float | None = None,
         kill_after: float | None = None,
         token: Token | None = None,
+        env: Env | None = None,
+        contextvars: Iterable[ContextVar[Any]] | None = None,
         reuse_interrupted: bool = False,
         engine: Any = None,
         strict: bool = False,
@@ -77,6 +81,8 @@ class Pool(SharedPool):
             ),
             start_method_=start_method,
             mp_context=same("mp_context", mp_context, "context", context),
+            env=env,
+            contextvars=contextvars,
             reuse_interrupted=reuse_interrupted,
             engine=engine,
             strict=strict,

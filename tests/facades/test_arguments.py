@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,12 @@ SURFACES: list[Callable[..., Any]] = [
         ("policy", 3, TypeError),
         ("token", "stop", TypeError),
         ("engine", "gpu", ValueError),
+        ("env", {"A": 1}, TypeError),
+        ("env", "A=1", TypeError),
+        ("env", {"A=B": "1"}, ValueError),
+        ("env", {"A": "\0"}, ValueError),
+        ("contextvars", ["request"], TypeError),
+        ("contextvars", ContextVar("request"), TypeError),
     ],
 )
 def test_one_clear_error(

@@ -68,6 +68,7 @@ class Config:
     max_tasks_per_worker: int | None = None
     reuse_interrupted: bool = False
     prestart: bool = False
+    env: dict[str, str | None] = field(default_factory=dict)  # over the parent's; None: not there
     lock: Any = field(default_factory=threading.RLock)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from andon._cancelled import raise_cancelled
 from andon._engines.port import GroupRef
+from andon._runtime.surroundings import Variables
 from andon._runtime.wakeup import Wakeup
 from andon.errors import GroupClosedError, WrongProcessError
 from andon.outcome import Outcome, Reason, ReasonKind, TaskState, Verdict
@@ -47,6 +48,7 @@ class Group:
         self.inner_ladder = (math.inf, math.inf)  # when its parent stops it (S37)
         self.links: list[tuple[Token, bool]] = []  # (token, is it our parent's)
         self.parent: Token | None = None
+        self.variables: Variables = ()  # travel with each task
         self.next_index = 0
         self.body_left = False
         self.keep_outcomes = keep_outcomes

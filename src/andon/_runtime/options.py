@@ -13,6 +13,7 @@ from typing import Any
 from andon._engines.port import Config, Engine
 from andon._runtime import registry
 from andon._runtime.runtime import Runtime
+from andon._runtime.surroundings import check_env
 from andon.policy import Policy, fail_fast
 
 GRACE = 5.0
@@ -183,6 +184,7 @@ def open_runtime(
     name: str = "andon",
     trace: Any = None,
     strict: bool = False,
+    env: Any = None,
 ) -> Runtime:
     """Check everything, then open a pool's runtime. `most`: no more workers than this. `strict`:
     refuse an engine that cannot kill (S49)."""
@@ -200,6 +202,7 @@ def open_runtime(
         raise ValueError("initargs were given without an initializer")
     method = start_method(start_method_, mp_context, drop_in=drop_in)
     config = Config(count, method, initializer, arguments, limit, bool(reuse_interrupted), prestart)
+    config.env = check_env(env)
     if trace is not None and not callable(trace):
         raise TypeError(f"trace must be a function of one TraceEvent, not {trace!r}")
     runtime = Runtime(_make_engine(engine), config, name, trace)

@@ -28,7 +28,9 @@ from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
 from andon._runtime.hearing import check_links
 from andon._runtime.performing import Performer
+from andon._runtime.surroundings import Variables
 from andon._runtime.tasks import Sink, Task
+from andon._worker.context import in_context
 from andon.errors import (
     CleanupError,
     InternalError,
@@ -98,6 +100,7 @@ class Runtime(Performer):
         inner_ladder: tuple[float, float] = (math.inf, math.inf),
         keep_outcomes: bool = True,
         keep_failures: bool = True,
+        variables: Variables = (),
     ) -> Group:
         """Open a group; `deadline` is absolute. A set link stops it at once."""
         self._check_usable()
@@ -118,6 +121,7 @@ class Runtime(Performer):
                 keep_failures=keep_failures,
             )
             group.parent = parent
+            group.variables = variables
             group.inner_ladder = inner_ladder
             group.links = [(t, False) for t in links]
             if parent is not None:
@@ -141,6 +145,8 @@ class Runtime(Performer):
         """Pickle in this thread (S28), then hand the task over; never waits for a worker."""
         group.check()
         self._check_usable()
+        if group.variables:
+            call.fn = in_context(call.fn, group.variables)
         packed = self._caps.pack(call)
         with gate:
             with self._lock:

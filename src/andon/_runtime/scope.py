@@ -28,6 +28,7 @@ from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds, seconds_or
 from andon._runtime.runtime import Runtime
+from andon._runtime.surroundings import Variables
 from andon._worker.state import current
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
@@ -135,6 +136,7 @@ class Scope:
         bare: bool = False,
         lexical: bool = True,
         bridged: bool = True,
+        variables: Variables = (),
     ) -> None:
         self.runtime = runtime
         self._own = own
@@ -154,6 +156,7 @@ class Scope:
                 parent=parent,
                 inner_ladder=_inner_ladder(grace, kill_after),
                 keep_outcomes=keep_outcomes,
+                variables=variables,
             )
         except BaseException:
             self.close()

@@ -16,6 +16,7 @@ from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.options import open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
+from andon._runtime.surroundings import check_variables
 from andon.errors import PoolClosedError
 from andon.outcome import ReasonKind
 from andon.policy import Policy, collect_all
@@ -42,11 +43,13 @@ class SharedPool:
         timeout: Any,
         token: Any,
         policy: Any,
+        contextvars: Any,
         lone: Policy | None = None,
         **options: Any,
     ) -> None:
         self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
         self._policy = policy
+        self._variables = check_variables(contextvars)
         self._links: tuple[Token, ...] = () if token is None else (token,)
         runtime: Runtime | None = None
         try:
@@ -100,6 +103,7 @@ class SharedPool:
             keep_outcomes=keep_outcomes,
             bare=True,
             lexical=False,
+            variables=self._variables,
         )
 
     def _open_group(
@@ -115,6 +119,7 @@ class SharedPool:
             links=self._links,
             keep_outcomes=False,
             keep_failures=keep_failures,
+            variables=self._variables,
         )
 
     @sheltered

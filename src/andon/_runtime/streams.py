@@ -24,6 +24,7 @@ from andon._runtime.groups import Group
 from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Task
 from andon._runtime.wakeup import Wakeup
+from andon._worker.context import in_context
 from andon.errors import AndonError
 from andon.outcome import Outcome, TaskState
 
@@ -70,7 +71,8 @@ class Stream(Iterator[Any]):
         wakeup: Wakeup | None = None,
     ) -> None:
         self._group = group
-        self._fn = fn
+        # What the caller has now is what the items get, whoever sends them when.
+        self._fn = in_context(fn, group.variables) if group.variables else fn
         self._star = star
         self._ordered = ordered
         self._as_outcomes = as_outcomes

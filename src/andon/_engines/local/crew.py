@@ -250,7 +250,7 @@ class Crew:
         return {
             "sys_path": [p for p in sys.path if type(p) is str],
             "cwd": cwd,
-            "environ": _environment(),
+            "environ": _environment(self._config.env),
             "warnings": warned.filters(),
             "logging": records.snapshot(),
             "argv": [str(arg) for arg in sys.argv],
@@ -495,10 +495,15 @@ class Crew:
         return sorted(pid for pid in remaining if system.exists(pid))
 
 
-def _environment() -> dict[str, str]:
-    """As it is now; other threads may change it meanwhile."""
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """As it is now, with these changes; other threads may change it meanwhile."""
     while True:
         try:
-            return dict(os.environ)
+            found = dict(os.environ)
         except (KeyError, RuntimeError):
             continue
+        for name, value in changes.items():
+            found.pop(name, None)
+            if value is not None:
+                found[name] = value
+        return found
