@@ -27,7 +27,16 @@ FLOORS: list[set[str]] = [
     {"_core"},
     {"errors", "outcome", "policy", "retry", "task", "token"},
     {"_worker"},
-    {"_board", "_cancelled", "_gate", "_multiprocessing", "_pickling", "_traceback", "_wire"},
+    {
+        "_board",
+        "_cancelled",
+        "_gate",
+        "_multiprocessing",
+        "_pickling",
+        "_traceback",
+        "_variables",
+        "_wire",
+    },
 ]
 HEIGHT = {unit: len(FLOORS) - depth for depth, floor in enumerate(FLOORS) for unit in floor}
 ROOF = len(FLOORS) + 1

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from andon._engines.port import Call
 from andon._runtime.groups import Group
 from andon._runtime.tasks import Sink, Task
+from andon._worker.context import InContext
 from andon.errors import SerializationError, plain
 
 
@@ -36,9 +37,10 @@ def submit_failure(
         task.call = call  # what the user asked for, in notes
         return sink(task)
 
+    fail = InContext(_raise, [])  # in no context: a value of it may be what cannot travel
     for each in (error, plain(error)):
         try:
-            return group.runtime.submit(group, Call(_raise, items=[each]), shown)
+            return group.runtime.submit(group, Call(fail, items=[each]), shown)
         except SerializationError:  # the error is of a class that cannot travel, either
             continue
     raise error
