@@ -29,15 +29,19 @@ loads = pickle.loads
 
 
 def dumps(
-    obj: Any, main_by_reference: Mapping[str, Any] | None = None, *, homeward: bool = False
+    obj: Any,
+    main_by_reference: Mapping[str, Any] | None = None,
+    *,
+    homeward: bool = False,
+    plainly: bool = True,
 ) -> bytes:
     """Pickle an object; raises whatever the object's own pickling raises.
 
     `main_by_reference` holds the globals of `__main__` that the other side has inherited.
-    `homeward`: from a worker to its parent.
+    `homeward`: from a worker to its parent. `plainly`: may plain pickle be tried?
     """
     try:
-        data = pickle.dumps(obj, PROTOCOL)
+        data = pickle.dumps(obj, PROTOCOL) if plainly else _multiprocessing.MARK
         if b"__main__" not in data and _multiprocessing.MARK not in data:
             return data
     except (pickle.PicklingError, AttributeError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
 from collections.abc import Iterator
 from multiprocessing import resource_sharer, util
@@ -15,9 +16,11 @@ import andon
 
 
 @pytest.fixture(scope="module", autouse=True)
-def folder() -> None:
-    """Of the sockets over which `multiprocessing` hands descriptors over; it stays to the end."""
+def what_stays_to_the_end() -> None:
+    """The folder of the sockets over which `multiprocessing` hands descriptors over, and its heap
+    of shared values."""
     util.get_temp_dir()  # type: ignore[attr-defined]
+    multiprocessing.RawArray("b", 1 << 20)
 
 
 @pytest.fixture
@@ -75,3 +78,83 @@ def test_queues_and_locks_are_no_arguments(pool: andon.Pool) -> None:
     for thing in (multiprocessing.Lock(), multiprocessing.Queue()):
         with pytest.raises(andon.SerializationError, match="inheritance"):
             pool.apply(print, (thing,))
+
+
+shared: tuple[Any, ...] = ()
+
+
+def share(*given: Any) -> None:
+    global shared
+    shared = given
+
+
+def fill(number: int) -> None:
+    queue, value, raw, array, pipe, barrier = shared
+    if number < 2:
+        barrier.wait(20)
+    queue.put(number)
+    with value.get_lock():
+        value.value += number
+    raw.value = array[number] = 7
+    pipe.send(number)
+
+
+def test_what_an_initializer_may_be_given(start_method: str) -> None:
+    """Also where workers are replaced: each gets at the same ones, and what it has put into a
+    queue goes out before it ends."""
+    context: Any = multiprocessing.get_context(start_method)
+    queue, value, raw = context.Queue(), context.Value("i", 0), context.RawValue("i", 0)
+    array, barrier = context.Array("i", 6), context.Barrier(2)
+    ours, theirs = context.Pipe(duplex=False)
+    given = queue, value, raw, array, theirs, barrier
+    with andon.Pool(2, share, given, maxtasksperchild=1, context=context) as pool:
+        pool.map(fill, range(6), chunksize=1)
+        assert sorted(queue.get(timeout=20) for _ in range(6)) == list(range(6))
+    assert value.value == 15 and raw.value == 7 and list(array) == [7] * 6
+    assert sorted(ours.recv() for _ in range(6)) == list(range(6))
+    queue.close()
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.linux
+def test_what_it_may_not_be_given() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs, pytest.raises(andon.SerializationError, match="duplex pipes"):
+        andon.Pool(1, share, (theirs,), start_method="spawn")
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with ours, andon.Pool(1, share, (theirs,), start_method="spawn") as pool:
+        pool.apply(abs, (1,))
+        theirs.close()
+        with pytest.raises(andon.WorkerDiedError):
+            pool.apply(die)
+        with pytest.raises(andon.InitializerError, match="keep it open as long as the pool"):
+            pool.apply(abs, (1,))
+
+
+def die() -> None:
+    os._exit(1)
+
+
+def add_up(number: int) -> None:
+    queue, counts, lock = shared
+    for _ in range(20):
+        with lock:
+            counts["sum"] += number
+    queue.put(number)
+
+
+def test_what_forked_workers_have_inherited_in_use() -> None:
+    """A queue with its thread, proxies with their connections: each worker has its own."""
+    context: Any = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    with context.Manager() as manager:
+        counts, lock = manager.dict(sum=0), manager.Lock()
+        queue.put("first")
+        assert queue.get() == "first"
+        with andon.Pool(2, share, (queue, counts, lock), context=context) as pool:
+            pool.map(add_up, range(4), chunksize=1)
+            assert sorted(queue.get(timeout=20) for _ in range(4)) == [0, 1, 2, 3]
+        assert counts["sum"] == 120
+    queue.close()
+    queue.join_thread()

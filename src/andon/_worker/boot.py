@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from andon import _board, _pickling, _wire
+from andon import _board, _multiprocessing, _pickling, _wire
 from andon._board import row as _row
 from andon._gate import gate
 from andon._worker import relay
@@ -82,7 +82,9 @@ def _boot(fds: Sequence[int], start_method: str) -> tuple[Channel, dict[str, Any
     settings: dict[str, Any] = meta[0]
     _take_place(settings, boards)
     _apply(settings)
-    if start_method != "fork":
+    if start_method == "fork":
+        _multiprocessing.forked()
+    else:
         _fresh_main()
     relay.connect(channel, settings)
     return channel, settings

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from andon import _board, _pickling, _wire
+from andon import _board, _multiprocessing, _pickling, _wire
 from andon._board import row as _row
 from andon._pickling import describe, dumps, loads, message_of, type_name
 from andon._traceback import show
@@ -91,6 +91,8 @@ class Loop:
             elif kind == _wire.INIT:
                 self._init(body)
             elif kind == _wire.RETIRE:
+                self._check_self()
+                _multiprocessing.leave()  # never after an interrupt: locks may be held (S51)
                 self._leave()
             else:
                 raise RuntimeError(f"a worker cannot take a frame of kind {kind}")

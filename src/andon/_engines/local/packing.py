@@ -21,7 +21,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from andon import _wire
+from andon import _multiprocessing, _wire
 from andon._engines.port import Attempt, Call
 from andon._pickling import dumps, explain
 from andon.errors import SerializationError, also
@@ -90,11 +90,13 @@ class Packer:
         return Packed.span(function, items, False, call.star)
 
     def initializer(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> bytes:
-        """What every worker runs first. As with `multiprocessing`, its locks may be among the
-        arguments here, and only here."""
+        """What every worker runs first. As with `multiprocessing`, its locks, queues and shared
+        values may be among the arguments here, and only here."""
+        # Plain pickle would take a copy of a raw value for the value.
+        plainly = "multiprocessing.sharedctypes" not in sys.modules
         with _spawning():
             try:
-                return dumps((initializer, initargs), self._main)
+                return dumps((initializer, initargs), self._main, plainly=plainly)
             except Exception as error:
                 parts = [("initializer", initializer)]
                 parts += [(f"initargs[{i}]", arg) for i, arg in enumerate(initargs)]
@@ -141,13 +143,14 @@ class Packer:
 
 @contextmanager
 def _spawning() -> Iterator[None]:
-    """`multiprocessing`'s locks may be pickled only while a process is started; so they ask."""
+    """`multiprocessing`'s locks and the like may be pickled only while a process is started; so
+    they ask, and it lends them their descriptors."""
     context: Any = sys.modules.get("multiprocessing.context")
     if context is None:  # then there are no such locks
         yield
         return
     before = context.get_spawning_popen()
-    context.set_spawning_popen(_spawning)  # of this thread; anything but None will do
+    context.set_spawning_popen(_multiprocessing.Lender)  # of this thread
     try:
         yield
     finally:
