@@ -15,7 +15,6 @@ import os
 import pickle
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from types import CellType, FunctionType
 from typing import Any
 
@@ -141,7 +140,7 @@ def _pickler_class() -> Any:
 
             def reducer_override(self, obj: Any) -> Any:
                 if not isinstance(obj, FunctionType | type):
-                    if type(obj) is ContextVar:
+                    if type(obj) is _variables.ContextVar:
                         return _variables.reduce(obj)
                     reduced = _multiprocessing.reduce(obj)
                     if reduced is not NotImplemented:

@@ -12,7 +12,8 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextvars import Context, ContextVar
+from contextvars import Context
+from contextvars import ContextVar as ContextVar
 from typing import Any
 
 Place = tuple[str, str]  # module, path of names within it
