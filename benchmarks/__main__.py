@@ -3,7 +3,7 @@
     python -m benchmarks                       # everything, some ten minutes
     python -m benchmarks round-trip cold       # some rows; `cold` is all that begin with it
     python -m benchmarks --quick               # small sizes: does it run?
-    python -m benchmarks --json result.json --libs andon loky -- bulk-map
+    python -m benchmarks bulk-map --libs andon loky --json result.json
 
 What is measured, and how, stands in benchmarks/README.md.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.speed import measures, report
 from benchmarks.speed.catalogue import LIBRARIES
 from benchmarks.speed.rows import ROWS
 from benchmarks.speed.run import Run, rows_named
+from benchmarks.stop import __main__ as stop
 
 STOP = "stop"  # the stop latencies: `python -m benchmarks.stop` has more options
 
@@ -38,11 +40,14 @@ def arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=3, help="measurements of each (3)")
     add("--quick", action="store_true", help="small sizes: a second or two for a row")
     add("--json", metavar="FILE", help="all values, too (- for standard output, instead)")
+    add("--add", action="store_true", help="keep the other rows that FILE has already")
     add("--verbose", action="store_true")
     options = parser.parse_args()
     for name in options.rows:
         if name != STOP and not rows_named([name]):
             parser.error(f"there is no row {name}; there are {', '.join([*ROWS, STOP])}")
+    if options.add and options.json in (None, "-"):
+        parser.error("--add needs --json FILE")
     if options.rounds < 1:
         parser.error("--rounds must be 1 or more")
     if not 1 <= options.workers <= 32:
@@ -65,29 +70,41 @@ def main() -> None:
         "rows": [],
         "stop": None,
     }
-    aside = options.json == "-"
+    if options.add and os.path.exists(options.json):
+        with open(options.json) as file:
+            before = json.load(file)
+        result["rows"], result["stop"] = before["rows"], before["stop"]
     adopt_orphans()
     interrupted = False
     try:
-        _measure(options, installed, result, aside)
+        _measure(options, installed, result)
     except KeyboardInterrupt:
         interrupted = True
-    result["figures"] = [{**f._asdict(), "ok": f.ok} for f in report.all_figures(result)]
-    if aside:
-        json.dump(result, sys.stdout, indent=1)
+    if options.json == "-":
+        json.dump(_told(result), sys.stdout, indent=1)
         print()
     else:
-        if options.json:
-            with open(options.json, "w") as file:
-                json.dump(result, file, indent=1)
         print(f"\n{report.about(result)}\n\n{report.summary(result)}")
     if interrupted:
         sys.exit(130)
 
 
-def _measure(
-    options: argparse.Namespace, libraries: list[str], result: dict[str, Any], aside: bool
-) -> None:
+def _told(result: dict[str, Any]) -> dict[str, Any]:
+    figures = [{**figure._asdict(), "ok": figure.ok} for figure in report.all_figures(result)]
+    return {**result, "figures": figures}
+
+
+def _note(options: argparse.Namespace, result: dict[str, Any], text: str) -> None:
+    """Show and write a row as soon as it is there."""
+    if options.json == "-":
+        return
+    print(f"{text}\n", flush=True)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(_told(result), file, indent=1)
+
+
+def _measure(options: argparse.Namespace, libraries: list[str], result: dict[str, Any]) -> None:
     chosen = [name for name in options.rows if name != STOP]
     rows = rows_named(chosen) if chosen or not options.rows else []
     run = Run(
@@ -101,28 +118,23 @@ def _measure(
     try:
         for row in rows:
             found = run.row(row)
-            result["rows"].append(found)
-            if not aside:
-                print(f"{report.table(found)}\n", flush=True)
+            measured = {**{each["name"]: each for each in result["rows"]}, row.name: found}
+            result["rows"] = [measured[name] for name in ROWS if name in measured]
+            _note(options, result, report.table(found))
     finally:
         run.close()
     if not options.rows or STOP in options.rows:
-        result["stop"] = _stop(options, libraries, aside)
+        result["stop"] = _stop(options, libraries)
+        _note(options, result, result["stop"]["text"])
 
 
-def _stop(options: argparse.Namespace, libraries: list[str], aside: bool) -> dict[str, Any]:
-    from benchmarks.stop import __main__ as stop
-
+def _stop(options: argparse.Namespace, libraries: list[str]) -> dict[str, Any]:
     known = [name for name in libraries if name in stop.LIBRARIES]
     given = ["--start-method", options.start_method, "--libs", *known]
     given += ["--rounds", "1" if options.quick else "5"]
     if options.quick:
         given += ["--rows", "token-loop", "python-loop"]
-    chosen = stop.arguments(given)
-    result, run, figures = stop.measure(chosen)
-    if not aside:
-        stop.show(result["about"], run, figures, chosen)
-    return result
+    return stop.measure(stop.arguments(given))
 
 
 if __name__ == "__main__":

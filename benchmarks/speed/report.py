@@ -72,8 +72,8 @@ def all_figures(result: Result) -> list[Figure]:
     found = [figure for row in result["rows"] for figure in figures(row)]
     if result.get("stop"):
         for told in result["stop"]["figures"]:
-            told = {key: value for key, value in told.items() if key != "ok"}
-            found.append(Figure(**{**told, "what": f"stop: {told['what']}"}))
+            words = {key: told[key] for key in Figure._fields if key != "what"}
+            found.append(Figure(f"stop: {told['what']}", **words))
     return found
 
 

@@ -54,7 +54,7 @@ class Row:
     within: float = 60.0  # seconds, then it is given up
 
 
-RATE = Metric("rate", "items a second", "/s", more=True)
+RATE = Metric("rate", "rate", "items/s", more=True)
 PEAK = Metric("peak", "parent's peak memory", "MB")
 BEYOND = Metric("peak", "parent's peak beyond the start", "MB")
 THROUGHPUT = Metric("rate", "throughput", "MB/s", more=True)

@@ -51,7 +51,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     adopt_orphans()
-    result, run, figures = measure(options)
+    result = measure(options)
     if options.json == "-":
         json.dump(result, sys.stdout, indent=1)
         print()
@@ -59,13 +59,13 @@ def main() -> None:
     if options.json:
         with open(options.json, "w") as f:
             json.dump(result, f, indent=1)
-    show(result["about"], run, figures, options)
+    print(result["text"])
     if result["about"]["interrupted"]:
         sys.exit(130)
 
 
-def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Run, list[Figure]]:
-    """All rounds; what is written as JSON, and what it was made of."""
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All rounds; as it is written in JSON, and as text."""
     asked = [name for name in LIBRARIES if name in options.libs]
     libraries = [name for name in asked if LIBRARIES[name].installed()]
     about: dict[str, Any] = {
@@ -93,42 +93,45 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], Run, list[Figu
         method=options.start_method,
         kill_after=options.kill_after,
     )
-    result = {
+    figures += report.beside_peers(run.cells)
+    return {
         "about": about,
         "bare": vars(run.bare),
         "cells": report.as_json(run.cells),
         "figures": [{**f._asdict(), "ok": f.ok} for f in figures],
+        "text": text(about, run, figures, options),
     }
-    return result, run, figures
 
 
-def show(
-    about: dict[str, Any],
-    run: Run,
-    figures: list[Figure],
-    options: argparse.Namespace,
-) -> None:
+def text(
+    about: dict[str, Any], run: Run, figures: list[Figure], options: argparse.Namespace
+) -> str:
+    """All of it, for people."""
     libraries = list(about["libraries"])
-    print(
+    lines = [
         f"Python {about['python']}, {about['cpus']} CPUs, {options.workers} workers, "
         f"{options.start_method}, {options.rounds} rounds; load before: {about['load_before']:.2f}"
-    )
+    ]
     if about["load_before"] > 0.5:
-        print("The machine was not idle: do not trust these figures.")
+        lines.append("The machine was not idle: do not trust these figures.")
     for name in libraries:
         own = " Has a start method of its own." if LIBRARIES[name].own_start_method else ""
-        print(f"  {name} {about['libraries'][name]}".rstrip() + f": {LIBRARIES[name].recipe}.{own}")
-    for name in about["not_installed"]:
-        print(f"  {name}: not installed, left out")
-    print(
-        "\nMilliseconds from the raise: median [least, quartiles] ×ratio to andon's median; "
-        "−n: in n rounds not within the bound."
-    )
-    print(report.table(run.cells, options.rows, libraries, options.bound))
-    print("\nWithout a pool")
-    print(report.floor(run.bare))
-    print("\nTargets for andon")
-    print(verdicts(figures))
+        what = f"{name} {about['libraries'][name]}".rstrip()
+        lines.append(f"  {what}: {LIBRARIES[name].recipe}.{own}")
+    lines += [f"  {name}: not installed, left out" for name in about["not_installed"]]
+    lines += [
+        "",
+        "Milliseconds from the raise: median [least, quartiles] ×ratio to andon's median; "
+        "−n: in n rounds not within the bound.",
+        report.table(run.cells, options.rows, libraries, options.bound),
+        "",
+        "Without a pool",
+        report.floor(run.bare),
+        "",
+        "Targets for andon",
+        verdicts(figures),
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

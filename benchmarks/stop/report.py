@@ -139,6 +139,24 @@ def figures(cells: Cells, bare: Bare, *, workers: int, method: str, kill_after: 
     return found
 
 
+def beside_peers(cells: Cells) -> list[Figure]:
+    """andon's median over the best peer's, in each row."""
+    found = []
+    for row in ROWS:
+        for metric in ("end", "exception"):
+            medians = {
+                library: of.median
+                for (name, library), cell in cells.items()
+                if name == row and (of := spread(cell.times[metric])) is not None
+            }
+            ours = medians.pop("andon", None)
+            if ours is not None and medians:
+                best = min(medians, key=medians.__getitem__)
+                what = f"{row}: {METRICS[metric]}, over the best peer's ({best})"
+                found.append(Figure(what, 1.0, ours / medians[best], "×"))
+    return found
+
+
 def floor(bare: Bare) -> str:
     lines = []
     for words, values, unit in (

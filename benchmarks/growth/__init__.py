@@ -1,0 +1,1 @@
+"""How andon grows: see `python -m benchmarks.growth --help`."""

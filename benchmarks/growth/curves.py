@@ -1,0 +1,187 @@
+"""The curves: something grows, and the time and memory for each item should not.
+
+Every point is measured in a process of its own, on a warm pool, and repeated where it is short.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import andon
+from benchmarks.growth import machine
+from benchmarks.speed.system import Peak
+from benchmarks.speed.work import noop
+
+Values = dict[str, float]
+_LONG_ENOUGH = 0.5  # seconds of repeating
+_MOST_REPEATS = 9
+
+
+class Curve(NamedTuple):
+    title: str
+    grows: str  # what
+    per: str  # what time and memory are of
+    sizes: tuple[int, ...]
+    measure: Callable[[int], Values]
+
+
+def _repeated(once: Callable[[], Values]) -> Values:
+    """The median of times, the most of memory; the first time is not counted where there are
+    others."""
+    found: list[Values] = []
+    begun = time.perf_counter()
+    while len(found) < _MOST_REPEATS:
+        gc.collect()
+        found.append(once())
+        if time.perf_counter() - begun > _LONG_ENOUGH:
+            break
+    if len(found) > 1:
+        found = found[1:]
+    values = {"time": statistics.median(each["time"] for each in found)}
+    if "memory" in found[0]:
+        values["memory"] = max(each["memory"] for each in found)
+    return values
+
+
+@contextmanager
+def _pool(workers: int = 2) -> Iterator[andon.Pool]:
+    with andon.Pool(workers) as pool:
+        pool.map(noop, range(50 * workers))
+        yield pool
+        pool.close()
+        pool.join()
+
+
+def _measured(function: Callable[[], Any], count: int) -> Values:
+    peak = Peak()
+    begun = time.perf_counter()
+    kept = function()
+    seconds = time.perf_counter() - begun
+    memory = peak.beyond_start
+    del kept
+    return {"time": seconds / count, "memory": memory / count}
+
+
+def map_items(size: int) -> Values:
+    with _pool() as pool:
+        return _repeated(lambda: _measured(lambda: pool.map(noop, range(size)), size))
+
+
+def imap_items(size: int) -> Values:
+    def run() -> None:
+        for _ in pool.imap(noop, (number for number in range(size))):
+            pass
+
+    with _pool() as pool:
+        return _repeated(lambda: _measured(run, size))
+
+
+def pending(size: int) -> Values:
+    def run() -> Any:
+        with andon.TaskGroup(pool=pool) as group:
+            futures = [group.submit(noop) for _ in range(size)]
+        return group, futures
+
+    with _pool() as pool:
+        return _repeated(lambda: _measured(run, size))
+
+
+def workers_map(size: int) -> Values:
+    count = 50_000
+    with _pool(size) as pool:
+        found = _repeated(lambda: _measured(lambda: pool.map(noop, range(count)), count))
+    return {"time": found["time"]}
+
+
+def workers_submit(size: int) -> Values:
+    count = 5_000
+
+    def run() -> None:
+        with andon.TaskGroup(pool=pool) as group:
+            for _ in range(count):
+                group.submit(noop)
+
+    with _pool(size) as pool:
+        return {"time": _repeated(lambda: _measured(run, count))["time"]}
+
+
+def _opened(pool: andon.Pool, size: int) -> list[tuple[contextvars.Context, andon.TaskGroup]]:
+    """Open on one pool at the same time, as if by that many threads."""
+    opened = [(contextvars.Context(), andon.TaskGroup(pool=pool)) for _ in range(size)]
+    for context, group in opened:
+        context.run(group.__enter__)
+    return opened
+
+
+def _close(opened: list[tuple[contextvars.Context, andon.TaskGroup]]) -> None:
+    for context, group in opened:
+        context.run(group.__exit__, None, None, None)
+
+
+def groups(size: int) -> Values:
+    """Tasks go to each in turn."""
+    count = 5_000
+
+    def run() -> None:
+        futures = []
+        for number in range(count):
+            context, group = opened[number % size]
+            futures.append(context.run(group.submit, noop))
+        for future in futures:
+            future.result()
+
+    with _pool() as pool:
+        opened = _opened(pool, size)
+        try:
+            return {"time": _repeated(lambda: _measured(run, count))["time"]}
+        finally:
+            _close(opened)
+
+
+def groups_open(size: int) -> Values:
+    """Opening and closing them, with a task in each."""
+
+    def run() -> Any:
+        opened = _opened(pool, size)
+        for context, group in opened:
+            context.run(group.submit, noop)
+        _close(opened)
+        return opened
+
+    with _pool() as pool:
+        return _repeated(lambda: _measured(run, size))
+
+
+def _powers(low: int, high: int) -> tuple[int, ...]:
+    return tuple(10**power for power in range(low, high + 1))
+
+
+_WORKERS = (1, 2, 4, 8, 16, 32, 64)
+CURVES = {
+    "map": Curve("`map` of no-ops", "items", "item", _powers(3, 7), map_items),
+    "imap": Curve("`imap` of no-ops", "items", "item", _powers(3, 7), imap_items),
+    "pending": Curve("futures that wait", "futures", "future", _powers(2, 5), pending),
+    "workers-map": Curve("`map` of no-ops", "workers", "item", _WORKERS, workers_map),
+    "workers-submit": Curve("single submits", "workers", "task", _WORKERS, workers_submit),
+    "groups": Curve("groups open on one pool", "groups", "task", _powers(0, 3), groups),
+    "groups-open": Curve("opening groups", "groups", "group", _powers(0, 3), groups_open),
+    "machine-tasks": Curve(
+        "the machine: tasks that wait", "tasks", "event", _powers(3, 7), machine.tasks
+    ),
+    "machine-workers": Curve(
+        "the machine: workers", "workers", "event", _powers(1, 5), machine.workers
+    ),
+    "machine-groups": Curve(
+        "the machine: open groups", "groups", "event", _powers(0, 5), machine.groups
+    ),
+    "machine-cancels": Curve(
+        "the machine: a waiting task is cancelled", "groups", "cancel", _powers(1, 4),
+        machine.cancels,
+    ),
+}
