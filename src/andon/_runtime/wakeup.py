@@ -12,9 +12,7 @@ import math
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 
 _SLICE = 0.05
 
@@ -25,7 +23,9 @@ class Wakeup:
     __slots__ = ("_waiters",)
 
     def __init__(self) -> None:
-        self._waiters: deque[threading.Lock] = deque()
+        # A dict: to leave it raises nothing, whoever was quicker; a
+        # Ctrl-C while an error is handled would show two tracebacks (S32).
+        self._waiters: dict[threading.Lock, None] = {}
 
     def wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """Block until `ready()` or `timeout` seconds are over; return what `ready()` says.
@@ -41,13 +41,12 @@ class Wakeup:
                     return ready()
             parked = threading.Lock()
             parked.acquire()
-            self._waiters.append(parked)
+            self._waiters[parked] = None
             try:
                 if not ready():  # else it became true before we stood in the queue
                     _park(parked, ready, min(left, threading.TIMEOUT_MAX))
             finally:
-                with suppress(ValueError):  # most often the waker has taken it
-                    self._waiters.remove(parked)
+                self._waiters.pop(parked, None)  # most often the waker has taken it
         return True
 
     def notify(self) -> None:
@@ -55,8 +54,8 @@ class Wakeup:
         waiters = self._waiters
         while waiters:
             try:
-                parked = waiters.popleft()
-            except IndexError:  # another thread took the last one
+                parked, _ = waiters.popitem()
+            except KeyError:  # another thread took the last one
                 return
             # Only the waiter and the one waker that took it from the queue know this lock.
             parked.release()

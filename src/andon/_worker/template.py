@@ -98,6 +98,7 @@ class Template:
         self._method = method
         self._command = command  # of a spawned worker: interpreter and flags
         self._dispositions = dispositions  # to give back to workers
+        self._mask: set[int] = set()  # theirs, too
         self._root = _Peer(root)
         self._peers: dict[int, _Peer] = {self._root.fd: self._root}
         self._children: dict[int, _Child] = {}  # by pidfd
@@ -230,8 +231,20 @@ class Template:
         except OSError:  # no descriptor left for the copy; the parent may open one itself
             self._send(peer, ("born", serial, pid))
 
+    def _divide(self) -> int:
+        """Fork. A signal that comes before the child has its own handlers waits for them (see
+        `_restore_signals`): with ours it would be ignored."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._dispositions)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        return pid
+
     def _fork(self, serial: int, fds: list[int]) -> int:
-        pid = os.fork()
+        pid = self._divide()
         if pid:
             return pid
         try:
@@ -263,7 +276,7 @@ class Template:
             "from andon._worker.boot import main; main()"
         )
         argv = [*self._command, "-c", code, str(serial), *map(str, fds)]
-        pid = os.fork()
+        pid = self._divide()
         if pid:
             return pid
         try:
@@ -283,6 +296,7 @@ class Template:
         for number, handler in self._dispositions.items():
             if number != signal.SIGINT:  # stays ignored: the parent alone decides (S32)
                 signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     # Deaths -------------------------------------------------------------------------------------
 
