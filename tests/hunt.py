@@ -2,8 +2,8 @@
 
 Each round runs all that the arguments select, beside processes that keep every core busy
 (`ANDON_HUNT_BUSY` says how many, 0 for none), with another seed for what is drawn at random
-(`tests.support.dice`). The first failure ends the hunt; `--maxfail=9` lets it go on. The last lines
-say how often each test was run.
+(`tests.support.dice`; `ANDON_TEST_SEED` names the series). The first failure ends the hunt;
+`--maxfail=9` lets it go on. The last lines say how often each test was run.
 
     scripts/hunt 200 tests/survival/test_parent.py -k S20
 """
@@ -45,8 +45,9 @@ class Hunt:
         if session.testsfailed or session.config.option.collectonly:
             return None
         items = session.items
+        series = os.environ.get(SEED, "")
         for number in range(self.rounds):
-            os.environ[SEED] = f"{number}"
+            os.environ[SEED] = f"{series}{number}"
             last = number + 1 == self.rounds
             for item, following in zip(items, [*items[1:], None], strict=True):
                 # Not the item itself, for it would not be torn down; and not None, for then the

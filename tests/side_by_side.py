@@ -30,6 +30,7 @@ import pytest
 
 SHARED = "ANDON_TEST_SHARED"  # in a runner: the directory that it shares with the others
 RUNNERS = "ANDON_TEST_RUNNERS"
+SHOWN = 20
 FEW = 6  # tests that are claimed at once: at the end no runner waits long for another
 
 Counts = dict[str, int]
@@ -197,8 +198,10 @@ def main(arguments: list[str]) -> int:
         missing = lost(Path(shared))
     for runner in runners:
         runner.show()
-    for test in sorted(missing):
+    for test in sorted(missing)[:SHOWN]:
         print(f"not run by anybody: {test}")
+    if len(missing) > SHOWN:
+        print(f"nor {len(missing) - SHOWN} others")
     print(summary(counts, time.monotonic() - began).center(100, "="))
     return max(map(abs, statuses)) or int(bool(missing))
 
