@@ -96,7 +96,9 @@ def map(  # it is what it is called everywhere
                 chunksize=chunksize,
                 buffersize=buffersize,
             )
-            results.extend(stream)
+            while stream.advance():
+                results.extend(stream.front)
+                stream.front.clear()
         except BaseException as error:
             if not scope.leave(error, None):
                 raise
@@ -266,13 +268,9 @@ def _results(
         try:
             watcher = watch(scope.group, progress)
             yield None
-            while True:
-                left = None if end is None else max(0.0, end - time.monotonic())
-                try:
-                    result = [stream.next(left)]
-                except StopIteration:
-                    break
-                yield result.pop()  # or it would be kept until the next one is asked for
+            while stream.advance(None if end is None else max(0.0, end - time.monotonic())):
+                while stream.front:
+                    yield stream.front.popleft()  # nothing of ours keeps what is handed out
         except BaseException as error:
             if goes_on and not stream.started and isinstance(error, GeneratorExit):
                 scope.let_go()

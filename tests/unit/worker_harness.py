@@ -55,6 +55,7 @@ class Worker:
         self.open = set(ours)
         self.exitcode: int | None = None
         self._buffer = bytearray()
+        self._items: list[Answer] = []
         self._functions: dict[Any, int] = {}
         self._attempt = 0
         self.pid = os.fork()
@@ -83,7 +84,26 @@ class Worker:
             data = data[os.write(self.requests, data) :]
 
     def read(self) -> Answer:
-        """The next frame; EOFError where there is none."""
+        """The next answer, item by item; EOFError where there is none."""
+        if not self._items:
+            self._items = self._itemised(self.read_frame())
+        return self._items.pop(0)
+
+    def _itemised(self, frame: Answer) -> list[Answer]:
+        if frame.kind != _wire.VALUES:
+            return [frame]
+        first, started, ended, count = frame.meta
+        values = frame.value
+        assert len(values) == count > 0
+        answers = [
+            Answer(_wire.VALUE, 0, frame.attempt, (first + i, started, ended), dumps(value))
+            for i, value in enumerate(values)
+        ]
+        answers[-1] = answers[-1]._replace(flags=frame.flags)
+        return answers
+
+    def read_frame(self) -> Answer:
+        """The next frame as it comes."""
         head = self._take(_wire.HEADER.size)
         kind, flags, meta_len, attempt, body_len = _wire.unpack_header(head)
         meta = _wire.unpack_meta(self._take(meta_len))
@@ -191,6 +211,7 @@ class Worker:
         self.order(attempt, 2)
         end = time.monotonic() + PATIENCE
         while not self._buffer and not select.select([self.answers], [], [], 0.02)[0]:
+            assert not self._items
             assert time.monotonic() < end, "the interrupt is never felt"
             self.interrupt()
         return self.read()

@@ -2,6 +2,7 @@
 
     Board            stop words (one per token) and rows (one per worker), and a bell
     RowView          one worker's row, field by field
+    TrayView         the tray beside it: values that are to be sent
     wait_any         sleep until a condition that a bell announces is true
     own_board        the board on which this process hangs its own tokens and workers
     joined           every board that this process reads: its own first, then its ancestors'
@@ -27,6 +28,7 @@ from andon._board.row import (
     UNPICKLING,
     RowView,
 )
+from andon._board.tray import TrayView
 
 # The codes of the reasons in a stop word: in the order of `ReasonKind`, from 1.
 KIND_FAILURE, KIND_BODY, KIND_CANCEL, KIND_DEADLINE = 1, 2, 3, 4
@@ -55,6 +57,7 @@ __all__ = [
     "Board",
     "Pulled",
     "RowView",
+    "TrayView",
     "adopt",
     "find",
     "joined",

@@ -1,4 +1,4 @@
-"""A board: shared memory with stop words and rows, and its bell.
+"""A board: shared memory with stop words, rows and trays, and its bell.
 
 Invariants:
  1. A word's value is `generation << 32` while clear, and `generation << 32 | row << 8 | kind`
@@ -25,10 +25,12 @@ from typing import NamedTuple
 
 from andon._board.bell import make_bell, ring, wait_any
 from andon._board.row import NOTES, ROW_BYTES, ROWS, RowView
+from andon._board.tray import TRAY_BYTES, TrayView
 
 WORDS = 65536
 _WORD_BYTES = WORDS * 8
-_SIZE = _WORD_BYTES + (ROWS + NOTES) * ROW_BYTES
+_TRAYS = _WORD_BYTES + (ROWS + NOTES) * ROW_BYTES  # where they begin
+_SIZE = _TRAYS + ROWS * TRAY_BYTES  # only pages that are touched count
 
 
 class Pulled(NamedTuple):
@@ -165,6 +167,7 @@ class Board:
                     f"{ROWS - 1} workers are in use in this process; close some pools"
                 ) from None
         self.row(number).wipe()
+        self.tray(number).clear()
         return number
 
     def free_row(self, number: int) -> None:
@@ -175,6 +178,11 @@ class Board:
         """A view of a row."""
         start = self.row_offset(number)
         return RowView(number, self.memory[start : start + ROW_BYTES])
+
+    def tray(self, number: int) -> TrayView:
+        """A view of the tray beside a row."""
+        start = _TRAYS + number * TRAY_BYTES
+        return TrayView(self.memory[start : start + TRAY_BYTES])
 
     @staticmethod
     def row_offset(number: int) -> int:

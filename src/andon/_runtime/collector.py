@@ -11,9 +11,9 @@ from andon._pickling import describe
 from andon._runtime.endings import raise_first
 from andon._runtime.groups import Group
 from andon._runtime.sending import submit_items
-from andon._runtime.tasks import Task
+from andon._runtime.tasks import Run, Task
 from andon._runtime.wakeup import Wakeup
-from andon.outcome import Outcome, ReasonKind, TaskState
+from andon.outcome import Outcome, ReasonKind
 
 
 class Collector:
@@ -82,8 +82,11 @@ class Collector:
 
     def take(self, task: Task, outcome: Outcome) -> None:
         """A sink's method."""
-        failed = outcome.state is not TaskState.SUCCEEDED
-        self._values[outcome.index] = outcome.error if failed else outcome.value
+        self._values[outcome.index] = outcome.error
+
+    def take_run(self, task: Task, run: Run) -> None:
+        """A sink's method."""
+        self._values[run.index : run.index + len(run.values)] = run.values
 
     def over(self, task: Task) -> None:
         """A sink's method."""

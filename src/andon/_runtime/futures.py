@@ -20,7 +20,7 @@ from andon.errors import TaskCancelledError
 from andon.outcome import Outcome, TaskState
 
 if TYPE_CHECKING:
-    from andon._runtime.tasks import Task
+    from andon._runtime.tasks import Run, Task
 
 T = TypeVar("T")
 _log = logging.getLogger("andon")
@@ -119,9 +119,7 @@ class Future(_Future[T], Generic[T]):
 
     def take(self, task: Task, outcome: Outcome) -> None:
         """The outcome; a sink's method."""
-        if outcome.state is TaskState.SUCCEEDED:
-            self._succeed(outcome.value)
-        elif outcome.state is TaskState.FAILED:
+        if outcome.state is TaskState.FAILED:
             assert outcome.error is not None
             self._fail(outcome.error)
         else:
@@ -131,6 +129,10 @@ class Future(_Future[T], Generic[T]):
                 self._fail(broken)  # nobody cancelled it: the pool gave up (S42)
             else:
                 self._stop(outcome.error)
+
+    def take_run(self, task: Task, run: Run) -> None:
+        """The value; a sink's method."""
+        self._succeed(run.values[0])
 
     def over(self, task: Task) -> None:
         """A sink's method; `take` has said it all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from andon._cancelled import raise_cancelled
@@ -17,6 +18,7 @@ from andon.token import Token
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
+    from andon._runtime.tasks import Run
 
 
 class Group:
@@ -53,7 +55,10 @@ class Group:
         self.body_left = False
         self.keep_outcomes = keep_outcomes
         self.keep_failures = keep_failures
-        self.kept: list[Outcome | None] = []
+        self._kept: list[Outcome | Run] = []  # in order of delivery
+        self._sorted: tuple[Outcome, ...] = ()
+        self._sorted_of = 0
+        self.never_started = 0
         self.failures: list[Outcome] = []
         self.failed = False  # has the first failure been delivered?
         self.reason: Reason | None = None
@@ -71,12 +76,25 @@ class Group:
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
         """The outcomes there are, in order of submission."""
-        return tuple(o for o in self.kept if o is not None)
+        count = len(self._kept)
+        if self._sorted_of != count:
+            pieces = [[o] if isinstance(o, Outcome) else o.outcomes() for o in self._kept[:count]]
+            pieces.sort(key=lambda piece: piece[0].index)
+            self._sorted = tuple(chain.from_iterable(pieces))
+            self._sorted_of = count
+        return self._sorted
+
+    def record_run(self, run: Run) -> None:
+        """Note successes, at delivery."""
+        if self.keep_outcomes:
+            self._kept.append(run)
 
     def record(self, outcome: Outcome) -> bool:
-        """Note an outcome, at delivery; True for the first failure."""
+        """Note another outcome, at delivery; True for the first failure."""
         if self.keep_outcomes:
-            self.kept[outcome.index] = outcome
+            self._kept.append(outcome)
+        if outcome.started is False:
+            self.never_started += 1
         if outcome.state is not TaskState.FAILED:
             return False
         first, self.failed = not self.failed, True
@@ -135,14 +153,11 @@ class Elsewhere:
 
 def add_up(group: Group) -> str:
     """'3 done, 1 failed, 2 stopped, 4 never started', for notes and summaries."""
-    never = sum(1 for o in group.kept if o is not None and o.started is False)
-    stats = group.stats
-    parts = [f"{stats.succeeded} done", f"{stats.failed} failed"]
-    if group.keep_outcomes:
-        parts += [f"{stats.cancelled - never} stopped", f"{never} never started"]
-    else:
-        parts += [f"{stats.cancelled} cancelled"]
-    return ", ".join(parts)
+    stats, never = group.stats, group.never_started
+    return (
+        f"{stats.succeeded} done, {stats.failed} failed, "
+        f"{stats.cancelled - never} stopped, {never} never started"
+    )
 
 
 def attach(error: BaseException, group: Any) -> None:

@@ -28,10 +28,10 @@ from andon._pickling import describe
 from andon._runtime.groups import Group
 from andon._runtime.hearing import KINDS, hear
 from andon._runtime.listener import Listener
-from andon._runtime.tasks import Task, outcomes_of
+from andon._runtime.tasks import Run, Task, outcomes_of
 from andon._runtime.wakeup import Wakeup
 from andon.errors import InternalError
-from andon.outcome import Reason, TraceEvent
+from andon.outcome import Reason, TaskState, TraceEvent
 from andon.token import Token
 
 _log = logging.getLogger("andon")
@@ -237,6 +237,11 @@ class Performer:
 
     def _resolve(self, task: Task, resolve: ac.Resolve) -> None:
         group = task.group
+        if resolve.state is TaskState.SUCCEEDED:
+            run = Run(task, resolve)
+            group.record_run(run)
+            task.sink.take_run(task, run)
+            return
         for outcome in outcomes_of(task, resolve, group.reason):
             first = group.record(outcome)
             task.sink.take(task, outcome)

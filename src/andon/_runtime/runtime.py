@@ -155,8 +155,6 @@ class Runtime(Performer):
                 self._ids += 1
                 index = group.next_index
                 group.next_index += size
-                if group.keep_outcomes:
-                    group.kept.extend([None] * size)
                 task = Task(self._ids, group, index, size, call, packed, timeout)
                 task.sink = sink(task)
                 self._tasks[task.id] = task

@@ -26,7 +26,10 @@ class Sink(Protocol):
     """Who is told of a task's outcomes, in the order of its items. Called without any lock."""
 
     def take(self, task: Task, outcome: Outcome) -> None:
-        """One item is over."""
+        """One item is over, and has not succeeded."""
+
+    def take_run(self, task: Task, run: Run) -> None:
+        """Items are over, and have succeeded."""
 
     def over(self, task: Task) -> None:
         """All items are."""
@@ -103,27 +106,42 @@ class Task:
         return f"{name}({text})"
 
 
-def outcomes_of(task: Task, r: Resolve, reason: Reason | None) -> list[Outcome]:
-    """The outcomes that one `Resolve` stands for."""
-    payload = r.payload
-    first = task.index + r.index
-    if r.state is TaskState.SUCCEEDED:
-        assert isinstance(payload, Returned)
+class Run:
+    """Items that follow each other and have all succeeded: what is the same for all is said once.
+
+    `started_at` is the first one's, `ended_at` the last one's."""
+
+    __slots__ = ("cancel_requested", "ended_at", "index", "started_at", "values")
+
+    def __init__(self, task: Task, resolve: Resolve) -> None:
+        returned: Returned = resolve.payload
+        self.index = task.index + resolve.index
+        self.values = returned.values
+        self.cancel_requested = resolve.cancel_requested
+        self.started_at = returned.started_at
+        self.ended_at = returned.ended_at
+
+    def outcomes(self) -> list[Outcome]:
+        """One for each."""
         return [
             Outcome(
-                first + i,
-                r.state,
+                index,
+                TaskState.SUCCEEDED,
                 value,
                 None,
-                r.cancel_requested,
+                self.cancel_requested,
                 True,
-                r.stopped_by,
-                payload.started_at,
-                payload.ended_at,
+                StoppedBy.RETURNED,
+                self.started_at,
+                self.ended_at,
             )
-            for i, value in enumerate(payload.values)
+            for index, value in enumerate(self.values, self.index)
         ]
-    return [_one(task, r, r.index + i, payload, reason) for i in range(r.count)]
+
+
+def outcomes_of(task: Task, r: Resolve, reason: Reason | None) -> list[Outcome]:
+    """The outcomes that one `Resolve` stands for, where they are no successes."""
+    return [_one(task, r, r.index + i, r.payload, reason) for i in range(r.count)]
 
 
 def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None) -> Outcome:

@@ -22,6 +22,7 @@ from andon import _wire
 
 _CHUNK = 65536
 _WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once or not at all
+_MOST_PARTS = 512  # that one `writev` takes
 _KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
 
 Frame = tuple[int, int, int, Any, bytes | memoryview | None]
@@ -147,10 +148,15 @@ class Channel:
         self, kind: int, flags: int = 0, attempt: int = 0, meta: Any = (), body: bytes = b""
     ) -> None:
         """Send one answer whole; BrokenPipeError where the parent is gone."""
+        head = _wire.pack(kind, flags, attempt, meta, len(body))
+        self.write_parts([head, body] if body else [head])
+
+    def write_parts(self, parts: Sequence[bytes]) -> None:
+        """Send whole answers that come in these parts."""
         with self._writing:
             if self._beside:
                 self._send_beside()
-            self._write_answer(kind, flags, attempt, meta, body)
+            self._write_parts(parts)
         if self._beside:
             self._flush_beside()
 
@@ -182,16 +188,11 @@ class Channel:
             except OSError:
                 return  # the parent is gone: the loop finds out
 
-    def _write_answer(self, kind: int, flags: int, attempt: int, meta: Any, body: bytes) -> None:
-        head = _wire.pack(kind, flags, attempt, meta, len(body))
-        if not body:
-            sent = os.write(self._answers, head)
-            parts = [memoryview(head)]
-        else:
-            sent = _write(self._answers, (head, body))
-            parts = [memoryview(head), memoryview(body)]
-        if sent < len(head) + len(body):
-            self._write_rest(parts, sent)
+    def _write_parts(self, parts: Sequence[bytes]) -> None:
+        total = sum(map(len, parts))
+        sent = _write(self._answers, parts[:_MOST_PARTS])
+        if sent < total:
+            self._write_rest([memoryview(part) for part in parts], sent)
 
     def _write_rest(self, parts: list[memoryview], sent: int) -> None:
         while True:  # a signal cut the write short
@@ -200,7 +201,7 @@ class Channel:
             if not parts:
                 return
             parts[0] = parts[0][sent:]
-            sent = _write(self._answers, parts)
+            sent = _write(self._answers, parts[:_MOST_PARTS])
 
 
 @contextmanager

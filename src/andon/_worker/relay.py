@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from andon import _wire
-from andon._board.row import HEARD
+from andon._board.row import HEARD, INDEX
 from andon._gate import gate
 from andon._worker import warned
 from andon._worker.channel import Channel
@@ -57,7 +57,7 @@ class Relay:
         """Send one record or warning in the running task's name. The gate is closed."""
         attempt = current.attempt
         head = _wire.pack(
-            kind, 0, 0 if attempt == NOTHING else attempt, (current.index,), len(body)
+            kind, 0, 0 if attempt == NOTHING else attempt, (int(self._cells[INDEX]),), len(body)
         )
         self._channel.write_beside(head + body)
 

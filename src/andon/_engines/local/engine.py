@@ -231,7 +231,7 @@ class LocalEngine:
         if worker.dead_at is None:
             frames = worker.reader.read()
         else:
-            frames = worker.reader.drain()
+            frames = worker.reader.drain() + worker.unsent()
             if worker in self._idle:
                 self._idle.remove(worker)
             self._rang = True  # it may have pulled a word before it died
@@ -280,7 +280,12 @@ class LocalEngine:
             self._crew.not_initialised(worker, meta)
         elif worker.attempt is not None and worker.attempt.id == ident:
             if kind != _wire.DONE:
-                worker.next_index = int(meta[0]) + 1
+                index, count = int(meta[0]), int(meta[3]) if kind == _wire.VALUES else 1
+                if index + count <= worker.next_index:
+                    return  # told before it died, and found in its tray
+                if index != worker.next_index:
+                    raise ValueError(f"item {index} is told of before {worker.next_index}")
+                worker.next_index += count
             if flags & _wire.RETIRING:
                 self._leaves(worker, frame)
                 return

@@ -34,6 +34,15 @@ class Cutter:
         self._filled = 0
         self._discard = 0  # of a body for which there is no memory
 
+    def cut(self, data: bytes) -> list[Frame]:
+        """The frames of these bytes, which follow on nothing."""
+        frames: list[Frame] = []
+        try:
+            self._cut(data, frames)
+        except _Broken:
+            self.broken = True
+        return frames
+
     def _feed(self, chunk: bytes, frames: list[Frame]) -> None:
         if self._discard:
             drop = min(self._discard, len(chunk))
@@ -59,9 +68,7 @@ class Cutter:
         view = memoryview(data)
         while end - at >= size:
             kind, flags, meta_len, attempt, body_len = _wire.unpack_header(view[at : at + size])
-            if kind < _wire.READY or kind > _wire.WARNING or (
-                meta_len > _LONGEST_META or body_len > _LONGEST_BODY
-            ):
+            if kind not in _wire.ANSWERS or meta_len > _LONGEST_META or body_len > _LONGEST_BODY:
                 raise _Broken(f"a frame of kind {kind}, {meta_len} + {body_len} bytes")
             start = at + size + meta_len
             if start > end:

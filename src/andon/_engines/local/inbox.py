@@ -51,7 +51,11 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
             del value
             continue
         run = None
-        if kind == _wire.FAILURE:
+        if kind == _wire.VALUES:
+            index, started_at, ended_at, count = meta
+            values: list[Any] = _loads(body)  # plain ones: nothing of the user's runs here
+            events.append(Succeeded(attempt, index, Returned(values, started_at, ended_at), count))
+        elif kind == _wire.FAILURE:
             events.append(_failed(attempt, meta, body))
         elif kind == _wire.STOPPED:
             events.append(_stopped(attempt, meta, body))

@@ -190,11 +190,8 @@ def _pickled_list(items: list[bytes]) -> list[bytes]:
 
 
 def _all_plain(items: list[Any]) -> bool:
-    plain = _PLAIN
-    for item in items:
-        kind = type(item)
-        if kind in plain:
-            continue
-        if kind is not tuple or not all(type(x) in plain for x in item):
-            return False
-    return True
+    kinds = set(map(type, items))
+    if tuple in kinds:
+        kinds.discard(tuple)
+        kinds.update(type(x) for item in items if type(item) is tuple for x in item)
+    return kinds <= _PLAIN

@@ -10,6 +10,8 @@ that one is dead (S22, S51).
 from __future__ import annotations
 
 import itertools
+import pickle
+import time
 import weakref
 from enum import Enum
 from typing import Any
@@ -26,6 +28,7 @@ from andon._engines.port import Attempt
 _serials = itertools.count(1)  # of the whole process: pools share templates
 _KNOWN_COUNT, _KNOWN_BYTES = 64, 16 << 20  # then we look which functions nobody needs any more
 _LONGEST_STACK = 1 << 16
+_PLAIN = 5  # the protocol; they are of a plain type
 
 
 class State(Enum):
@@ -81,6 +84,7 @@ class WorkerProcess:
             board.free_row(self.row_number)
             raise
         self.row = board.row(self.row_number)
+        self.tray = board.tray(self.row_number)
         read, write, self.lifeline = fds[0], fds[3], fds[5]
         self.writer = poller.writer(fds[1], read)
         self.reader = poller.reader(fds[2])
@@ -130,6 +134,21 @@ class WorkerProcess:
         self.fresh += frames
         if not self.last_read:
             self.last_read = any(frame[1] & _wire.LAST for frame in frames)
+
+    def unsent(self) -> list[Frame]:
+        """Of a dead one: what lies in its tray, as frames. Some may have been sent."""
+        attempt, row = self.attempt, self.row
+        if attempt is None or not self.begun:
+            return []
+        first, values, frames = self.tray.unsent(attempt.id, row.index)
+        if frames:
+            return self.reader.cut(frames)
+        values = values[: attempt.hi - first]
+        if not values:
+            return []
+        at = row.started_at or time.monotonic()
+        meta = first, at, at, len(values)
+        return [(_wire.VALUES, 0, attempt.id, meta, pickle.dumps(values, _PLAIN))]
 
     def read_stack(self) -> bool:
         """Collect the dump; True where some has come."""
@@ -193,3 +212,4 @@ class WorkerProcess:
             self.hold.close()
             self.hold = None
         self.only_theirs = []
+

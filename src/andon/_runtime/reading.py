@@ -1,0 +1,258 @@
+"""The input of a map: read lazily, in bounded memory, never past the decision (S46), and sent in
+spans.
+
+    input ── read ──▶ inbox ── a span ──▶ runtime
+
+Plain containers are read by whoever waits for results. Any other iterable may block, and then
+neither finished results nor a failure may wait for it: a thread reads it, in the caller's context.
+
+Items travel in spans; a span is transport only, each item has its own outcome (S45). Spans grow
+until one takes about `_SPAN_SECONDS`, by the time that the items were measured to take, so that
+short items cost little and a long one never holds up many. What has been read is not kept back
+for a full span while a worker is free.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, Protocol
+
+from andon._cancelled import Cancelled
+from andon._engines.port import Call
+from andon._runtime.groups import Group
+from andon._runtime.sending import submit_items
+from andon._runtime.tasks import Run, Task
+from andon._runtime.wakeup import Wakeup
+from andon._worker.context import in_context
+from andon.errors import AndonError
+from andon.outcome import Outcome
+
+_SPAN_SECONDS = 0.005
+_LONGEST_SPAN = 8192  # items, whose request fits into a pipe where they are small
+_MOST_WAITING = 65536  # items, however many workers and however short they are
+_SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
+_WAITING = 4  # results that nobody has taken, in multiples of the spans ahead
+_CONTAINERS = (list, tuple, range, str, bytes, dict, set, frozenset, deque)
+
+
+class Source(Protocol):
+    """An input that is read in spans, by the stream's thread."""
+
+    def read(self, count: int) -> tuple[list[Any], bool]:
+        """Up to `count` items, as many as come soon after the first; and whether it is at its
+        end. Blocks."""
+
+    def close(self) -> None:
+        """Nobody reads any more: end a `read` that blocks."""
+
+
+class Reading:
+    """The lower half of a stream: what it reads and sends. `_popped` counts the results that the
+    upper half has handed out, or has at its `front`; it is the sink of the tasks."""
+
+    take: Callable[[Task, Outcome], None]
+    take_run: Callable[[Task, Run], None]
+    broken: Callable[[BaseException], None]
+
+    def __init__(
+        self,
+        group: Group,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        *,
+        star: bool,
+        chunksize: int | None,
+        buffersize: int | None,
+        timeout: float | None,
+        source: Source | None,
+        wakeup: Wakeup | None,
+    ) -> None:
+        self._group = group
+        # What the caller has now is what the items get, whoever sends them when.
+        self._fn = in_context(fn, group.variables) if group.variables else fn
+        self._star = star
+        self._timeout = timeout
+        self._items = iter(items)
+        self._source = source
+        policy = group.policy
+        collects = policy.failures_only and not policy.raises
+        if not policy.first_failure_decides and not collects:
+            # It may drain, and then nothing new starts: not even the rest of a span.
+            chunksize = 1
+        self._fixed = chunksize
+        self._buffersize = buffersize
+        self._slots = group.runtime.capabilities.slots
+        self._chunk = chunksize or 1
+        self._ahead = _SPANS_AHEAD * self._slots  # spans
+        self._longest = max(1, min(_LONGEST_SPAN, _MOST_WAITING // self._ahead))
+        self._inbox: list[Any] = []  # read, and not yet sent
+        self._sending = threading.Lock()
+        self._offsets: dict[int, int] = {}  # task → position of its item 0, less its index
+        self._submitted = 0
+        self._popped = 0
+        self.front: deque[Any] = deque()
+        self._spans = 0  # in flight
+        self._exhausted = False
+        self._error: BaseException | None = None  # of the input, or of andon
+        self._wakeup = Wakeup() if wakeup is None else wakeup
+        self._room = Wakeup()
+        self._reading = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._in_thread = wakeup is not None or not isinstance(items, _CONTAINERS)
+
+    def _begin(self) -> None:
+        if not self._in_thread:
+            self._fill()
+            return
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run,
+            args=(self._read_all,),
+            name=f"{self._group.runtime.name}-reader",
+            daemon=True,
+        )
+        self._thread.start()
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def _room_for(self) -> int:
+        """How many items may be read now."""
+        if self._exhausted or self._nobody_asks():
+            return 0
+        waiting = self._submitted + len(self._inbox) - self._popped + len(self.front)
+        if self._buffersize is not None:
+            return self._buffersize - waiting
+        if self._spans >= self._ahead:
+            return 0
+        return min(_WAITING * self._ahead * self._chunk, _MOST_WAITING) - waiting
+
+    def _wants_more(self) -> bool:
+        return self._room_for() > 0
+
+    def _hungry(self) -> bool:
+        """Is a worker free that could have what has been read?"""
+        return bool(self._inbox) and self._spans < self._slots and self._fixed is None
+
+    def _nobody_asks(self) -> bool:
+        group = self._group
+        return (
+            self._closed
+            or group.over  # left by a body that had lost interest: nothing will make room any more
+            or group.reason is not None
+            or group.runtime.crashed is not None
+        )
+
+    def _fill(self) -> None:
+        """Read a container."""
+        while (room := self._room_for()) > 0:
+            count = min(self._chunk, room)
+            try:
+                self._inbox = list(islice(self._items, count))
+            except BaseException:
+                self._exhausted = True  # the body's own error (S46)
+                raise
+            ended = len(self._inbox) < count
+            self._send_inbox()
+            if ended:  # only now: else the last items would not be waited for
+                self._exhausted = True
+                self._wakeup.notify()
+
+    def _read_all(self) -> None:
+        """Read what may block, in a thread of its own."""
+        read = self._read if self._source is None else self._read_source
+        try:
+            while not (self._exhausted or self._nobody_asks()):
+                room = self._room_for()
+                if room > 0:
+                    read(room)
+                self._room.wait(self._reader_has_news)
+        except (Cancelled, AndonError) as stop:
+            # The group stopped or closed while we read; the consumer is told by the group itself.
+            if self._group.reason is None and not self._group.closed:
+                self._error = stop
+        except BaseException as error:
+            self._error = error
+        self._wakeup.notify()
+        self._items = iter(())
+
+    def _reader_has_news(self) -> bool:
+        return self._wants_more() or self._exhausted or self._nobody_asks()
+
+    def _read(self, room: int) -> None:
+        """Up to `room` items, each of which may be long in coming."""
+        count, inbox = 0, self._inbox
+        self._reading = True
+        try:
+            for item in islice(self._items, room):
+                count += 1
+                inbox.append(item)
+                if len(inbox) >= self._chunk or self._spans < self._slots:
+                    self._reading = False
+                    if len(inbox) >= self._chunk or self._hungry():
+                        self._send_inbox()
+                    self._reading = True
+        finally:
+            self._reading = False
+        self._has_read(count < room)
+
+    def _read_source(self, room: int) -> None:
+        assert self._source is not None
+        self._reading = True
+        try:
+            items, ended = self._source.read(min(self._chunk, room))
+        finally:
+            self._reading = False
+        self._inbox += items
+        self._send_inbox()
+        self._has_read(ended)
+
+    def _has_read(self, ended: bool) -> None:
+        if ended:
+            self._send_inbox()  # also where the consumer is just sending the last of it
+            self._exhausted = True
+        elif self._buffersize is not None:
+            self._send_inbox()  # there is no room for more to go with it
+
+    # Sending -------------------------------------------------------------------------------------
+
+    def _send_inbox(self) -> None:
+        try:
+            with self._sending:
+                while self._inbox:
+                    count = self._chunk
+                    items = self._inbox[:count]
+                    del self._inbox[:count]
+                    call = Call(self._fn, items=items, star=self._star)
+                    submit_items(self._group, call, self._register, timeout=self._timeout)
+        except Cancelled:
+            if self._group.reason is None:
+                raise
+            # The group began to stop as we read. What ended before that is handed out first.
+            self._inbox.clear()
+
+    def _register(self, task: Task) -> Reading:
+        self._offsets[task.id] = self._submitted - task.index
+        self._submitted += task.size
+        self._spans += 1
+        return self
+
+    def over(self, task: Task) -> None:
+        """A sink's method: a span is over, and there is room for another."""
+        self._spans -= 1
+        del self._offsets[task.id]
+        self._room.notify()
+        self._wakeup.notify()
+
+    def _adapt(self, seconds: float) -> None:
+        if self._fixed is not None:
+            return
+        fits = int(_SPAN_SECONDS / seconds) if seconds > 0 else self._longest
+        if fits < self._chunk:
+            self._chunk = max(1, fits)
+        else:  # grow by doubling, so that one short item among long ones does no harm
+            self._chunk = min(self._chunk * 2, fits, self._longest)

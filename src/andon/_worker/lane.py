@@ -1,0 +1,78 @@
+"""Many short items in one go: where values are of one plain type, an item costs little more than
+its call, a look at the stop word, and a place in the tray.
+
+Invariants
+ 1. Before an item begins, the values of all before it lie in the tray, and the row says so (S45).
+ 2. The stop word, and whatever else may have been ordered, is looked at right before each call,
+    after the row has named the item (S12, S13).
+ 3. An item that has used its token, and one that takes its time, ends the run: so the next one
+    begins with a clean row, and no value waits for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import monotonic_ns
+from typing import Any
+
+from andon._board import tray
+from andon._board.row import INDEX, ORDER_COUNT, STARTED_NS, USED
+
+_KINDS: dict[type, int] = {int: tray.INT, type(None): tray.NONE, float: tray.FLOAT}
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+
+
+def kind_of(value: Any) -> int:
+    """The lane for values of this type; EMPTY: none."""
+    kind = _KINDS.get(type(value), tray.EMPTY)
+    return tray.EMPTY if kind == tray.INT and not _LEAST <= value <= _MOST else kind
+
+
+def starred(fn: Callable[..., Any]) -> Callable[[Any], Any]:
+    """`fn(*item)`, for a run that calls with one argument."""
+    return lambda item: fn(*item)
+
+
+def run(
+    fn: Callable[[Any], Any],
+    items: Iterator[Any],
+    kind: type,
+    lane: memoryview[Any] | None,
+    index: int,
+    at: int,
+    cells: memoryview,
+    words: memoryview,
+    slot: int,
+    clear: int,
+    orders: int,
+    until: int,
+) -> tuple[Any] | None:
+    """Call for one item after the other, the first of which is number `index`, whose value goes to
+    place `at` of the lane (None: nothing need be kept of a None).
+
+    Ends with the items; or before the next one, where there is cause to look closer: a stop, an
+    order, the time `until`, the lane's end. A value that the lane cannot hold is returned.
+    """
+    full = len(lane) - 1 if lane is not None else 1
+    for item in items:
+        value = fn(item)
+        if type(value) is not kind:
+            return (value,)
+        if lane is not None:
+            try:
+                lane[at] = value
+            except ValueError:  # an integer of more than 64 bits
+                return (value,)
+            at += 1
+        index += 1
+        cells[INDEX] = index
+        cells[STARTED_NS] = now = monotonic_ns()
+        if (
+            words[slot] != clear
+            or cells[ORDER_COUNT] != orders
+            or cells[USED]
+            or now > until
+            or at > full
+        ):
+            return None
+    return None

@@ -1,0 +1,136 @@
+"""Runs of short items: what comes back in one frame, and what a dead worker's tray still holds."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from andon import _wire
+from andon._board import tray
+from tests.unit.worker_harness import Worker, worker
+
+pytestmark = pytest.mark.linux
+
+
+def same(item: Any) -> Any:
+    return item
+
+
+def summed(a: int, b: int) -> int:
+    return a + b
+
+
+def die_at_5(item: Any) -> Any:
+    if item == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def die_at_5_of_none(item: int) -> None:
+    die_at_5(item)
+
+
+def die_at_5_of_text(item: int) -> str:
+    return str(die_at_5(item))
+
+
+def die_at_5_of_floats(item: int) -> float:
+    return die_at_5(item) / 4
+
+
+def frames_of(w: Worker, fn: Any, items: list[Any], **options: Any) -> list[Any]:
+    w.start_span(fn, items, **options)
+    frames = [w.read_frame()]
+    while not frames[-1].last:
+        frames.append(w.read_frame())
+    return frames
+
+
+@pytest.mark.parametrize("values", [[1, -2, 3], [None] * 4, [0.5, float("inf"), -0.0]])
+def test_values_of_one_plain_type_come_in_one_frame(values: list[Any]) -> None:
+    with worker() as w:
+        (frame,) = frames_of(w, same, values, lo=3)
+        assert (frame.kind, frame.meta[0], frame.meta[3]) == (_wire.VALUES, 3, len(values))
+        assert repr(frame.value) == repr(values)  # the sign of zero, too
+        assert w.row.tasks_done == len(values)
+
+
+def test_a_starred_span_runs_on() -> None:
+    with worker() as w:
+        (frame,) = frames_of(w, summed, [(1, 2), (3, 4), (5, 6)], star=True)
+        assert frame.value == [3, 7, 11]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2, 1 << 63, 3, -(1 << 63), -(1 << 63) - 1],
+        [1, True, 2, None, None, 3.0, 4.0, "five", b"six", (7,), 8],
+        [True, False],
+        [None, 1, None, 1],
+        [float("nan"), 1],
+    ],
+)
+def test_every_value_comes_back_as_it_is(values: list[Any]) -> None:
+    with worker() as w:
+        answers = w.span(same, values)
+        assert [repr(a.value) for a in answers] == [repr(v) for v in values]
+        assert [type(a.value) for a in answers] == [type(v) for v in values]
+        assert [a.meta[0] for a in answers] == list(range(len(values)))
+        assert [a.last for a in answers] == [False] * (len(values) - 1) + [True]
+
+
+def test_more_values_than_the_tray_holds() -> None:
+    with worker() as w:
+        values = list(range(2 * tray.LANE + 7))
+        answers = w.span(same, values)
+        assert [a.value for a in answers] == values
+
+
+@pytest.mark.parametrize(
+    ("fn", "convert"),
+    [
+        (die_at_5, int),
+        (die_at_5_of_none, lambda item: None),
+        (die_at_5_of_floats, lambda item: item / 4),
+    ],
+)
+def test_S45_the_tray_of_a_dead_worker_holds_what_it_had_not_sent(fn: Any, convert: Any) -> None:
+    with worker() as w:
+        attempt = w.start_span(fn, list(range(9)), lo=0)
+        assert w.wait() == -signal.SIGKILL
+        first, values, frames = w.board.tray(w.number).unsent(attempt, w.row.index)
+        assert (first, frames) == (0, b"")
+        assert values == [convert(i) for i in range(5)]
+        assert w.row.index == 5 and w.row.started_at is not None  # what it died in
+
+
+def test_S45_frames_that_waited_lie_there_too() -> None:
+    with worker() as w:
+        attempt = w.start_span(die_at_5_of_text, list(range(9)))
+        assert w.wait() == -signal.SIGKILL
+        sent: list[Any] = []
+        while True:
+            try:
+                sent.append(w.read())
+            except EOFError:
+                break
+        _, values, frames = w.board.tray(w.number).unsent(attempt, w.row.index)
+        assert values == []
+        w._buffer += frames
+        while w._buffer:
+            sent.append(w.read())
+        assert [(a.meta[0], a.value) for a in sent] == [(i, str(i)) for i in range(5)]
+
+
+def test_another_attempts_tray_says_nothing() -> None:
+    with worker() as w:
+        attempt = w.start_span(die_at_5, list(range(9)))
+        w.wait()
+        view = w.board.tray(w.number)
+        assert view.unsent(attempt + 1, 5) == (0, [], b"")
+        view.clear()
+        assert view.unsent(attempt, 5)[1:] == ([], b"")
