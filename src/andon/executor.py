@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from andon._runtime.endings import note_failures, raise_first
 from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
+from andon._runtime.one_by_one import SubmittedOneByOne
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
@@ -160,6 +161,16 @@ class ProcessPoolExecutor(SharedPool, Executor):
         if buffersize is None:
             items = list(items)
             buffersize = max(1, len(items))
+        if self._policy is None and _is_replaced(self.submit):
+            return SubmittedOneByOne(
+                self.submit,
+                fn,
+                items,
+                chunksize=positive_int("chunksize", chunksize, none=False) or 1,
+                buffersize=positive_int("buffersize", buffersize),
+                end=end,
+                callbacks=self._runtime.callbacks,
+            ).results()
         return streamed(
             self._open_scope(),
             fn,
@@ -267,6 +278,11 @@ class ProcessPoolExecutor(SharedPool, Executor):
             raise_first(group, None, None)
         elif not group.owns_failure(error):
             note_failures(error, group, None)
+
+
+def _is_replaced(submit: Any) -> bool:
+    """Is it another `submit` than ours, a subclass's or one that was set on the executor?"""
+    return getattr(submit, "__func__", None) is not ProcessPoolExecutor.submit
 
 
 _innermost: ContextVar[_Group | None] = ContextVar("andon_executor_group", default=None)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import andon
-from tests.facades.tasks import fail, fail_at, hold, pid, sleep_long, square
+from tests.facades.tasks import fail, fail_at, fail_when, hold, pid, sleep_long, square
 from tests.support import Stage, wait_gone
 
 value = 0
@@ -324,3 +324,51 @@ def test_a_group_on_an_executor() -> None:
     with andon.ProcessPoolExecutor(1) as ex, andon.TaskGroup(pool=ex) as tg:
         future = tg.submit(square, 3)
     assert future.result() == 9
+
+
+class Counting(andon.ProcessPoolExecutor):
+    """A subclass whose `submit` sees every call, as with the standard class."""
+
+    calls = 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_map_goes_through_a_submit_that_was_replaced(stage: Callable[..., Stage]) -> None:
+    with Counting(2) as ex:
+        assert list(ex.map(square, range(5))) == [0, 1, 4, 9, 16]
+        assert ex.calls == 5
+        assert list(ex.map(pow, range(5), [2] * 5, chunksize=2)) == [0, 1, 4, 9, 16]
+        assert ex.calls == 8
+        assert list(ex.map(square, iter(range(9)), buffersize=3)) == [x * x for x in range(9)]
+        ex.map(square, range(5), chunksize=3)  # nobody asks for a result: run all the same
+        assert ex.calls == 19
+        running, go = stage("running"), stage("go")
+        results = ex.map(apply, [partial(sleep_long, running), partial(fail_when, go)])
+        sleeper = int(running.word())
+        go.release()
+        with pytest.raises(ValueError, match="bad"):
+            next(results)  # the failure, though it is not the first in order
+        wait_gone([sleeper])
+        with pytest.raises(TimeoutError):
+            next(ex.map(sleep_long, [running], timeout=0.05))
+        with pytest.raises(ValueError, match="chunksize"):
+            ex.map(square, range(5), chunksize=0)
+    with andon.ProcessPoolExecutor(1) as plain:  # on the object, as tqdm does it
+        moved: list[object] = []
+        original = plain.submit
+
+        def submit(*args: Any) -> Any:
+            future = original(*args)
+            future.add_done_callback(moved.append)
+            return future
+
+        plain.submit = submit  # type: ignore[method-assign]
+        assert list(plain.map(square, range(3))) == [0, 1, 4]
+    assert len(moved) == 3
+
+
+def apply(call: Callable[[], Any]) -> Any:
+    return call()
