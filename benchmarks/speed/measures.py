@@ -55,18 +55,18 @@ def bulk_map(pool: Pool, size: int, unit: float) -> Values:
     begun = time.perf_counter()
     results = pool.map(work.noop, range(size))
     seconds = time.perf_counter() - begun
-    assert len(results) == size
+    assert len(results) == size and sum(results) == size * (size - 1) // 2
     return {"rate": size / seconds, "seconds": seconds}
 
 
 def _stream(pool: Pool, size: int, ordered: bool) -> Values:
     peak = system.Peak()
     begun = time.perf_counter()
-    count = 0
-    for _ in pool.stream(work.noop, (number for number in range(size)), ordered):
-        count += 1
+    total = 0
+    for number in pool.stream(work.noop, (number for number in range(size)), ordered):
+        total += number
     seconds = time.perf_counter() - begun
-    assert count == size
+    assert total == size * (size - 1) // 2
     return {"rate": size / seconds, "seconds": seconds, "peak": peak.highest / MB}
 
 
