@@ -119,6 +119,21 @@ def test_nothing_is_kept_longer_than_it_is_needed(no_collections: None) -> None:
         eventually(lambda: all(ref() is None for ref in refs), 5, "errors are let go of")
 
 
+@pytest.mark.parametrize("initializer", [echo, fail_with])
+def test_nor_is_what_an_initializer_was_given(
+    initializer: Callable[..., Any], start_method: str, no_collections: None
+) -> None:
+    given = Tracked()
+    ref = weakref.ref(given)
+    ex = andon.ProcessPoolExecutor(1, None, initializer, (given,), start_method=start_method)
+    del given
+    error = ex.submit(square, 2).exception(20)
+    assert (error is None) == (initializer is echo)
+    ex.shutdown()
+    del error
+    eventually(lambda: ref() is None, 5, "the argument is let go of")
+
+
 # What travels ------------------------------------------------------------------------------------
 
 

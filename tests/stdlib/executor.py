@@ -48,6 +48,13 @@ EXCLUDED = (
     ),
     # Insides
     Exclusion("*FailingInitializerTest.test_initializer", _P, "_broken"),
+    Exclusion(
+        "FailingInitializerResourcesTest.*",
+        _P,
+        "runs that test once more",
+        methods=("forkserver", "spawn"),
+        come_late=True,
+    ),
     Exclusion("*ExecutorTest.test_killed_child", _P, "_processes, to kill one"),
     Exclusion("*ExecutorTest.test_saturation", _P, _PROCESSES),
     Exclusion("*ExecutorTest.test_idle_process_reuse_*", _P, _PROCESSES),
@@ -65,7 +72,7 @@ EXCLUDED = (
         "*ExecutorTest.test_python_finalization_error",
         _P,
         "BrokenProcessPool where the standard executor's second thread cannot start",
-        since=(3, 12),
+        come_late=True,
     ),
 )
 _PACKAGE = "test.test_concurrent_futures"
@@ -89,12 +96,15 @@ def substitute() -> None:
 
 
 def tests(method: str) -> unittest.TestSuite:
-    """Those of process pools under one start method, by the names of their classes."""
-    wanted = re.compile(f"(?i)ProcessPool{method}(?!server)")
+    """Those of process pools under one start method, by the names of their classes, or of the test
+    itself. The others are about thread pools, and about futures that nobody runs."""
+    wanted = re.compile(
+        f"(?i)ProcessPool{method}(?!server)|FailingInitializerResourcesTest\\.test_{method}$"
+    )
     chosen = unittest.TestSuite()
     for module in _modules():
         for test in suites.flat(unittest.TestLoader().loadTestsFromModule(module)):
-            if wanted.match(type(test).__name__):
+            if wanted.match(suites.short_name(test)):
                 chosen.addTest(test)
     return chosen
 

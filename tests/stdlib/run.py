@@ -94,7 +94,7 @@ def main() -> None:
             say(test=name, state="excluded", why=each.why.name, text=each.detail)
         elif bool(matching) == args.excluded:
             chosen.addTest(test)
-    for each in unused:
+    for each in (each for each in unused if not each.come_late):
         say(test=each.pattern, state="failed", text="this exclusion matches no test: take it out")
     chosen.run(Report(args.limit))
     say(end=True)

@@ -26,7 +26,8 @@ class Why(enum.Enum):
 class Exclusion:
     """Tests by `Class.test`, with `*` and `?`; what they ask for in `detail`.
 
-    `since`: from that Python on; `methods`: under these. One that matches no test fails the run.
+    `since`: from that Python on; `methods`: under these. One that matches no test fails the run,
+    unless it is one that has `come_late`, to this or that release of an older Python.
     """
 
     pattern: str
@@ -34,6 +35,7 @@ class Exclusion:
     detail: str
     since: tuple[int, int] = (3, 0)
     methods: tuple[str, ...] = START_METHODS
+    come_late: bool = False
 
     def applies(self, method: str) -> bool:
         """To this Python, under this start method?"""

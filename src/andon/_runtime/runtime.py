@@ -285,6 +285,8 @@ class Runtime(Performer):
                 self.callbacks.close(within)
             finally:
                 registry.remove(self)
+                # Queues and the like that only the workers needed go as soon as these have gone.
+                self.config.initializer, self.config.initargs = None, ()
                 self._ended.set()
         if left:
             pids = ", ".join(map(str, left))

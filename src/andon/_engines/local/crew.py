@@ -491,6 +491,7 @@ class Crew:
         if self._link is not None:
             link, self._link = self._link, None
             remaining.update(link.end(within))
+        self._inherit = {}  # of use to nobody any more, and perhaps large
         self.free_rows()
         return sorted(pid for pid in remaining if system.exists(pid))
 
