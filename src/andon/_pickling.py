@@ -16,7 +16,7 @@ import pickle
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import CellType, FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from andon import _multiprocessing
 
@@ -27,12 +27,26 @@ _DEPTH = 8
 loads = pickle.loads
 
 
+class Apart(Protocol):
+    """Takes buffers that shall not be in the pickle, as pickle's `buffer_callback`."""
+
+    def __call__(self, buffer: pickle.PickleBuffer, /) -> object:
+        """True where this one shall be after all."""
+
+    def __len__(self) -> int:
+        """How many it has taken."""
+
+    def clear(self) -> None:
+        """Forget them: the pickle is made once more."""
+
+
 def dumps(
     obj: Any,
     main_by_reference: Mapping[str, Any] | None = None,
     *,
     homeward: bool = False,
     plainly: bool = True,
+    apart: Apart | None = None,
 ) -> bytes:
     """Pickle an object; raises whatever the object's own pickling raises.
 
@@ -40,15 +54,26 @@ def dumps(
     `homeward`: from a worker to its parent. `plainly`: may plain pickle be tried?
     """
     try:
-        data = pickle.dumps(obj, PROTOCOL) if plainly else _multiprocessing.MARK
-        if b"__main__" not in data and _multiprocessing.MARK not in data:
-            return data
+        if plainly:
+            data = pickle.dumps(obj, PROTOCOL, buffer_callback=apart)
+            if not is_special(data):
+                return data
     except (pickle.PicklingError, AttributeError, TypeError):
         pass
-    data = _dumps_by_value(obj, main_by_reference, homeward)
+    if apart is not None:
+        apart.clear()
+    data = _dumps_by_value(obj, main_by_reference, homeward, apart)
     if _multiprocessing.MARK in data and not homeward:
+        if apart:  # unpickled alone, by a pickle around it. What was handed over, is so once
+            apart.clear()
+            data = _dumps_by_value(obj, main_by_reference, homeward, None)
         data = _multiprocessing.with_key(data)
     return data
+
+
+def is_special(data: bytes) -> bool:
+    """Does this pickle, or piece of one, name what does not travel by plain pickle?"""
+    return b"__main__" in data or _multiprocessing.MARK in data
 
 
 def main_globals() -> dict[str, Any]:
@@ -112,9 +137,11 @@ def short(obj: Any, limit: int = 60) -> str:
 # By value ----------------------------------------------------------------------------------------
 
 
-def _dumps_by_value(obj: Any, main: Mapping[str, Any] | None, homeward: bool) -> bytes:
+def _dumps_by_value(
+    obj: Any, main: Mapping[str, Any] | None, homeward: bool, apart: Apart | None
+) -> bytes:
     with io.BytesIO() as file:
-        _pickler_class()(file, main, homeward).dump(obj)
+        _pickler_class()(file, main, homeward, apart).dump(obj)
         return file.getvalue()
 
 
@@ -132,9 +159,13 @@ def _pickler_class() -> Any:
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             def __init__(
-                self, file: io.BytesIO, main: Mapping[str, Any] | None, homeward: bool
+                self,
+                file: io.BytesIO,
+                main: Mapping[str, Any] | None,
+                homeward: bool,
+                apart: Apart | None,
             ) -> None:
-                super().__init__(file, protocol=PROTOCOL)
+                super().__init__(file, protocol=PROTOCOL, buffer_callback=apart)
                 self._main = main
                 self._homeward = homeward
 

@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"_worker"},
     {
         "_board",
+        "_buffers",
         "_cancelled",
         "_gate",
         "_multiprocessing",

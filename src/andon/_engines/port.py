@@ -74,11 +74,12 @@ class Config:
 
 @dataclass(slots=True)
 class Capabilities:
-    """What an engine can do (S49), and three things that it lends to the runtime.
+    """What an engine can do (S49), and what it lends to the runtime.
 
     `slots`: attempts that may be with the engine at once. `token_latency`: seconds until a stop
     word is seen by every worker, as declared. `pack(call)` is run in the submitting thread;
-    `forget(packed)` when the call is over. `wake()` ends a running `pump` early, from any thread.
+    `weigh(packed)` tells the bytes of what is large in it. `wake()` ends a running `pump` early,
+    from any thread.
     """
 
     slots: int
@@ -87,6 +88,7 @@ class Capabilities:
     token_latency: float
     pack: Callable[[Call], Any]
     wake: Callable[[], None]
+    weigh: Callable[[Any], int] = lambda packed: 0
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ from andon.errors import AndonError
 from andon.outcome import Outcome
 
 _SPAN_SECONDS = 0.005
+_SPAN_BYTES = 4 << 20  # of large items: what is on its way at a time has a bound
 _LONGEST_SPAN = 8192  # items, whose request fits into a pipe where they are small
 _MOST_WAITING = 65536  # items, however many workers and however short they are
 _SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
@@ -86,6 +87,7 @@ class Reading:
         self._fixed = chunksize
         self._buffersize = buffersize
         self._slots = group.runtime.capabilities.slots
+        self._weigh = group.runtime.capabilities.weigh
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
         self._longest = max(1, min(_LONGEST_SPAN, _MOST_WAITING // self._ahead))
@@ -239,6 +241,9 @@ class Reading:
         self._offsets[task.id] = self._submitted - task.index
         self._submitted += task.size
         self._spans += 1
+        weight = self._weigh(task.packed)
+        fits = _SPAN_BYTES * task.size // weight if weight else _LONGEST_SPAN
+        self._longest = max(1, min(fits, _LONGEST_SPAN, _MOST_WAITING // self._ahead))
         return self
 
     def over(self, task: Task) -> None:
@@ -252,7 +257,8 @@ class Reading:
         if self._fixed is not None:
             return
         fits = int(_SPAN_SECONDS / seconds) if seconds > 0 else self._longest
+        fits = min(fits, self._longest)
         if fits < self._chunk:
             self._chunk = max(1, fits)
         else:  # grow by doubling, so that one short item among long ones does no harm
-            self._chunk = min(self._chunk * 2, fits, self._longest)
+            self._chunk = min(self._chunk * 2, fits)

@@ -2,7 +2,8 @@
 
 Invariants:
  1. All references to an item's arguments, value and error are dropped before the frame that
-    ends it is sent: a `__del__` that kills the worker kills it within its own task.
+    ends it is sent: a `__del__` that kills the worker kills it within its own task. (Of a large
+    value its bare buffers remain, from where they are sent.)
  2. A worker that was interrupted, or whose stopped task has left processes or threads behind,
     retires (S51, S20). A copy of the worker that a task forked off never answers in its name.
 """
@@ -19,6 +20,8 @@ from typing import Any, NoReturn
 from andon import _board, _pickling, _wire
 from andon._board import row as _row
 from andon._board.tray import FILLED
+from andon._buffers.parcel import Parcel, Pickling
+from andon._buffers.ring import Ring
 from andon._pickling import describe, dumps, message_of, type_name
 from andon._traceback import show
 from andon._worker import children, signals
@@ -38,6 +41,7 @@ class Answers:
         self,
         channel: Channel,
         *,
+        results: Ring | None = None,
         main_by_reference: dict[str, Any] | None = None,
         reuse_interrupted: bool = False,
     ) -> None:
@@ -49,6 +53,8 @@ class Answers:
         self._tray = current.board.tray(self._row_number)
         self._outbox = Outbox(channel, self._tray)
         self._main = main_by_reference
+        self._pickling = Pickling(main_by_reference, homeward=True)
+        self._results = results
         self._reuse_interrupted = reuse_interrupted
         self._pid = current.pid
         self._children_before = children.living()
@@ -123,10 +129,10 @@ class Answers:
             halt = None
             self._halted(held, by, index, started, now, end)
             return True
-        body = b""
+        body: bytes | Parcel = b""
         unpicklable = False
         try:
-            body = dumps(held[0], self._main, homeward=True)
+            body = self._pickling.dumps(held[0])
         except BaseException as error:
             held[1] = error
             unpicklable = True
@@ -228,7 +234,7 @@ class Answers:
     def _cut_short(self) -> None:
         self._answer(_wire.DONE, _wire.LAST, (), b"")
 
-    def _answer(self, kind: int, flags: int, meta: Any, body: bytes) -> None:
+    def _answer(self, kind: int, flags: int, meta: Any, body: bytes | Parcel) -> None:
         self._check_self()
         cells = self._cells
         cells[_row.PHASE] = _row.SENDING
@@ -242,8 +248,14 @@ class Answers:
             # nobody may take the task for one that never started (S13).
             cells[_row.PHASE] = _row.IDLE
 
-    def _send(self, kind: int, flags: int, attempt: int, meta: Any, body: bytes) -> None:
+    def _send(self, kind: int, flags: int, attempt: int, meta: Any, body: bytes | Parcel) -> None:
         try:
+            if isinstance(body, Parcel):
+                ticket = None if self._results is None else self._results.put(body)
+                if ticket is None:  # no room, or too large for it: as it lies here
+                    self._outbox.send_parts(kind, flags, attempt, meta, body.bare())
+                    return
+                body = ticket
             if kind == _wire.VALUE and not flags:
                 self._outbox.lay(attempt, meta, body)
             else:

@@ -5,8 +5,9 @@ its own process group, the lifeline, its signals (each system's `first_acts`); t
 can wait.
 
 The descriptors it is given, by position: requests to read, answers to write, the lifeline to
-read, the stack dump to write, then memory and bell of each board, the parent's own first (-1 for
-what a system does not have). On Windows they come as handles.
+read, the stack dump to write, then memory and bell of each board, the parent's own first, then the
+store of its arguments and the ring for its results; -1 for what a system does not have. On Windows
+they come as handles.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any, Final, NoReturn
 
 from andon import _board, _multiprocessing, _pickling, _wire
 from andon._board import row as _row
+from andon._buffers import parcel
+from andon._buffers.ring import Ring
 from andon._gate import gate
 from andon._worker import relay
 from andon._worker.call import flush_streams
@@ -50,9 +53,10 @@ def run(serial: int, fds: Sequence[int], start_method: str) -> NoReturn:
     `serial` is the launcher's number for this worker; it shows in errors only.
     """
     try:
-        channel, settings = _boot(fds, start_method)
+        channel, settings, results = _boot(fds, start_method)
         loop = Loop(
             channel,
+            results=None if results < 0 else Ring(results, serial),
             main_by_reference=_pickling.main_globals() if start_method == "fork" else None,
             reuse_interrupted=bool(settings.get("reuse_interrupted", False)),
         )
@@ -69,10 +73,10 @@ def run(serial: int, fds: Sequence[int], start_method: str) -> NoReturn:
         os._exit(EXIT_BOOT)
 
 
-def _boot(fds: Sequence[int], start_method: str) -> tuple[Channel, dict[str, Any]]:
+def _boot(fds: Sequence[int], start_method: str) -> tuple[Channel, dict[str, Any], int]:
     gate.reset()
     current.reset()
-    requests, answers, _, _, *boards = first_acts(fds, start_method)
+    requests, answers, _, _, *rest = first_acts(fds, start_method)
     _no_stdin()
     current.pid = os.getpid()
     channel = Channel(requests, answers)
@@ -80,14 +84,17 @@ def _boot(fds: Sequence[int], start_method: str) -> tuple[Channel, dict[str, Any
     if kind != _wire.BOOT:
         raise RuntimeError(f"a worker boots with a BOOT frame, not one of kind {kind}")
     settings: dict[str, Any] = meta[0]
-    _take_place(settings, boards)
+    boards = 2 * len(settings["boards"])
+    _take_place(settings, rest[:boards])
+    store, results = rest[boards:] or (-1, -1)
+    parcel.arguments_from(store)
     _apply(settings)
     if start_method == "fork":
         _multiprocessing.forked()
     else:
         _fresh_main()
     relay.connect(channel, settings)
-    return channel, settings
+    return channel, settings, results
 
 
 def _no_stdin() -> None:

@@ -25,6 +25,7 @@ _WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once
 _MOST_PARTS = 512  # that one `writev` takes
 _KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
 
+Part = bytes | memoryview
 Frame = tuple[int, int, int, Any, bytes | memoryview | None]
 
 
@@ -151,7 +152,7 @@ class Channel:
         head = _wire.pack(kind, flags, attempt, meta, len(body))
         self.write_parts([head, body] if body else [head])
 
-    def write_parts(self, parts: Sequence[bytes]) -> None:
+    def write_parts(self, parts: Sequence[Part]) -> None:
         """Send whole answers that come in these parts."""
         with self._writing:
             if self._beside:
@@ -188,7 +189,7 @@ class Channel:
             except OSError:
                 return  # the parent is gone: the loop finds out
 
-    def _write_parts(self, parts: Sequence[bytes]) -> None:
+    def _write_parts(self, parts: Sequence[Part]) -> None:
         total = sum(map(len, parts))
         sent = _write(self._answers, parts[:_MOST_PARTS])
         if sent < total:

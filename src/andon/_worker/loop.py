@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from andon import _multiprocessing, _wire
 from andon._board import row as _row
+from andon._buffers.ring import Ring
 from andon._pickling import describe, loads, message_of, type_name
 from andon._worker import children, lane, signals
 from andon._worker.answers import Answers
@@ -36,11 +37,15 @@ class Loop(Answers):
         self,
         channel: Channel,
         *,
+        results: Ring | None = None,
         main_by_reference: dict[str, Any] | None = None,
         reuse_interrupted: bool = False,
     ) -> None:
         super().__init__(
-            channel, main_by_reference=main_by_reference, reuse_interrupted=reuse_interrupted
+            channel,
+            results=results,
+            main_by_reference=main_by_reference,
+            reuse_interrupted=reuse_interrupted,
         )
         self._functions: dict[int, Callable[..., Any] | bytes | None] = {}
         self._loaded: set[int] = set()

@@ -9,12 +9,13 @@ Invariants
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from andon import _wire
 from andon._board import TrayView
 from andon._board.tray import FRAMES
-from andon._worker.channel import Channel
+from andon._worker.channel import Channel, Part
 
 PATIENCE_NS: Final = 1_000_000
 
@@ -47,6 +48,14 @@ class Outbox:
         """An answer that may not wait, behind those that did."""
         head = _wire.pack(kind, flags, attempt, meta, len(body))
         self._channel.write_parts([*self._waiting, head, body] if body else [*self._waiting, head])
+        self._sent()
+
+    def send_parts(
+        self, kind: int, flags: int, attempt: int, meta: Any, body: Sequence[Part]
+    ) -> None:
+        """The same for a body that is large, and in parts."""
+        head = _wire.pack(kind, flags, attempt, meta, sum(map(len, body)))
+        self._channel.write_parts([*self._waiting, head, *body])
         self._sent()
 
     def flush(self) -> None:

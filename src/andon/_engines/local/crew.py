@@ -22,6 +22,7 @@ from andon import _wire
 from andon._board import Board, joined, own_board
 from andon._engines.local import postmortem, system
 from andon._engines.local.respawn import Budget
+from andon._engines.local.store import Store
 from andon._engines.local.system import Hold, Launcher, Poller
 from andon._engines.local.timers import Timer, Timers
 from andon._engines.local.worker_process import State, WorkerProcess
@@ -64,6 +65,7 @@ class Crew:
         timers: Timers,
         init_body: bytes | None,
         inherit: Mapping[int, Any],
+        store: Store,
         *,
         demand: Callable[[], int],
         answered: Callable[[WorkerProcess], None],
@@ -76,6 +78,7 @@ class Crew:
         self._timers = timers
         self._init_body = init_body
         self._inherit = inherit
+        self._store = store
         self._demand = demand  # attempts that wait for a worker
         self._answered = answered  # there is something to read
         self._idle = idle  # a worker is free
@@ -84,7 +87,7 @@ class Crew:
         self._board: Board = own_board()
         self._oom_before = postmortem.oom_kills()
         self._messages: list[tuple[Any, ...]] = []
-        self._rows: list[int] = []  # of workers that are gone: free once that has been told
+        self._past: list[WorkerProcess] = []  # gone; rows and results are free once all is told
         self._fill_timer: Timer | None = None
         self._spares_timer: Timer | None = None
         self._vacant: list[Slot] = []
@@ -214,6 +217,7 @@ class Crew:
             worker = WorkerProcess(self._board, self._poller)
             boards = [self._board, *(b for b in joined() if b is not self._board)]
             fds = [fd for board in boards for fd in (board.mem_fd, board.bell_fd)]
+            fds += [self._store.fd, worker.results]
             self._poller.add(worker.reader.fd, partial(self._read, worker))
             self.workers[worker.serial] = worker
             self.send(worker, _wire.BOOT, (self._settings(worker, boards),))
@@ -471,14 +475,15 @@ class Crew:
         if worker.hold is not None:
             worker.hold.unwatch(self._poller)
         worker.close()
-        if worker.row_number:
-            self._rows.append(worker.row_number)
+        self._past.append(worker)
 
     def free_rows(self) -> None:
-        """What the rows of dead workers said has been told."""
-        for row in self._rows:
-            self._board.free_row(row)
-        self._rows.clear()
+        """What the rows of dead workers said, and what they had answered, has been told."""
+        for worker in self._past:
+            worker.forget_results()
+            if worker.row_number:
+                self._board.free_row(worker.row_number)
+        self._past.clear()
 
     def close(self, within: float) -> list[int]:
         """When all are gone, or time is up: hang up. Returns the pids that remain."""

@@ -14,6 +14,8 @@ import os
 import threading
 from typing import Protocol, TypeVar
 
+from andon._buffers import memory
+
 
 class Closable(Protocol):
     """A socket, or an epoll object."""
@@ -47,6 +49,13 @@ def pipe() -> tuple[int, int]:
     with guard:
         read, write = os.pipe()
         return keep(read), keep(write)
+
+
+def shared_memory() -> int:
+    """Of new memory (see `_buffers`), kept; -1 where the system has no such thing."""
+    with guard:
+        fd = memory.create()
+        return fd if fd < 0 else keep(fd)
 
 
 def count() -> int:

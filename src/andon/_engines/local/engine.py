@@ -31,6 +31,7 @@ from andon._engines.local.crew import Crew
 from andon._engines.local.frames import Frame
 from andon._engines.local.ladder import Ladder, Step
 from andon._engines.local.packing import Packer
+from andon._engines.local.store import Store
 from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.payloads import Rang, Told
@@ -66,10 +67,15 @@ class LocalEngine:
         self._post = post
         self._config = config
         main: dict[str, Any] | None = {} if config.start_method == "fork" else None
-        self._packer = Packer(main)
-        inherit: dict[int, Any] = {}
-        init_body = self._pack_initializer(inherit)
-        self._poller = system.Poller()
+        self._store = Store()
+        try:
+            self._packer = Packer(self._store, main)
+            inherit: dict[int, Any] = {}
+            init_body = self._pack_initializer(inherit)
+            self._poller = system.Poller()
+        except BaseException:
+            self._store.close()
+            raise
         try:
             self._timers = Timers()
             self._crew = Crew(
@@ -78,6 +84,7 @@ class LocalEngine:
                 self._timers,
                 init_body,
                 inherit,
+                self._store,
                 demand=self._queue.__len__,
                 answered=self._collect,
                 idle=self._next,
@@ -93,6 +100,7 @@ class LocalEngine:
             self._crew.connect(None if main is None else partial(_take_main, main))
         except BaseException:
             self._poller.close()
+            self._store.close()
             raise
         self._opened = True
         if config.prestart:
@@ -105,6 +113,7 @@ class LocalEngine:
             token_latency=POLL_SECONDS if self._deaf else 0.0,
             pack=self._packer.pack,
             wake=self._poller.wake,
+            weigh=Packer.weigh,
         )
 
     def submit(self, attempt: Attempt) -> None:
@@ -199,6 +208,7 @@ class LocalEngine:
         self.pump(0)
         with self._config.lock:
             self._opened = False
+            self._store.close()
             left = crew.close(max(0.1, min(1.0, deadline - time.monotonic())))
             self._poller.close()
         return left

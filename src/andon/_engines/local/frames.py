@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from andon import _wire
+from andon._buffers import memory
 
 Frame = tuple[int, int, int, Any, Any]  # kind, flags, attempt, meta, body (None: did not fit)
 
@@ -92,7 +93,7 @@ class Cutter:
     ) -> None:
         self._head = head
         try:
-            self._body = memoryview(bytearray(length))
+            self._body = memoryview(memory.room(length))
         except MemoryError:
             self._discard = length - len(begun)
             return

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from andon import _wire
+from andon._buffers.parcel import loads
 from andon._core.events import Event, Failed, Stopped, Succeeded
 from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
-from andon._pickling import describe, loads
+from andon._pickling import describe
 from andon._traceback import show
 from andon.errors import RemoteTraceback, SerializationError, also
 from andon.outcome import StoppedBy

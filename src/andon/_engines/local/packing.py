@@ -22,14 +22,17 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from andon import _multiprocessing, _wire
+from andon._buffers.parcel import LARGE, Pickling
+from andon._engines.local.store import Block, Store
 from andon._engines.port import Attempt, Call
 from andon._pickling import dumps, explain
 from andon.errors import SerializationError, also
 
 # Unpickling these runs no user code and cannot fail, so a list of them may travel as one pickle.
 _PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+_STRINGS = frozenset({str, bytes})  # not where they are large
 _REMEMBERED = 64
-_SMALL = 1 << 16
+_SMALL = LARGE
 _BYTES = struct.Struct("<cQ")  # BINBYTES8 and the length
 
 
@@ -46,7 +49,7 @@ class Function:
 class Packed:
     """A pickled call; a span's items stay apart, since an attempt may want only some of them."""
 
-    __slots__ = ("body", "function", "items", "plain", "star")
+    __slots__ = ("blocks", "body", "function", "items", "plain", "size", "star")
 
     def __init__(self, function: Function, body: bytes) -> None:
         self.function = function
@@ -54,6 +57,8 @@ class Packed:
         self.items: list[Any] | None = None
         self.plain = False
         self.star = False
+        self.size = 0  # of the large ones, in bytes
+        self.blocks: list[Block] = []  # where these lie, until this call is over
 
     @classmethod
     def span(cls, function: Function, items: list[Any], plain: bool, star: bool) -> Packed:
@@ -66,8 +71,11 @@ class Packed:
 class Packer:
     """One pool's; `pack` is safe in any thread."""
 
-    def __init__(self, main_by_reference: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, store: Store, main_by_reference: Mapping[str, Any] | None = None) -> None:
         self._main = main_by_reference
+        self._store = store
+        self._pickling = Pickling(main_by_reference)
+        self._initializer = Packed(Function(0, b""), b"")  # for as long as the pool
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # a collection in here may run a __del__ that submits
         self._by_data: WeakValueDictionary[bytes, Function] = WeakValueDictionary()
@@ -78,16 +86,24 @@ class Packer:
         """Raises SerializationError, naming the object that cannot be pickled."""
         function = self._function(call.fn)
         if call.items is None:
-            return Packed(function, self._arguments(call))
+            packed = Packed(function, b"")
+            packed.body = self._arguments(call, packed)
+            return packed
         if _all_plain(call.items):
             return Packed.span(function, list(call.items), True, call.star)
-        items = []
+        items: list[bytes] = []
+        packed = Packed.span(function, items, False, call.star)
         for i, item in enumerate(call.items):
             try:
-                items.append(dumps(item, self._main))
+                items.append(self._dumps(item, packed))
             except Exception as error:
                 raise self._error(error, "the arguments", [(f"item {i}", item)]) from error
-        return Packed.span(function, items, False, call.star)
+        return packed
+
+    @staticmethod
+    def weigh(packed: Packed) -> int:
+        """The bytes of its large arguments."""
+        return packed.size
 
     def initializer(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> bytes:
         """What every worker runs first. As with `multiprocessing`, its locks, queues and shared
@@ -96,16 +112,29 @@ class Packer:
         plainly = "multiprocessing.sharedctypes" not in sys.modules
         with _spawning():
             try:
-                return dumps((initializer, initargs), self._main, plainly=plainly)
+                whole = (initializer, initargs)
+                return self._dumps(whole, self._initializer, plainly=plainly)
             except Exception as error:
                 parts = [("initializer", initializer)]
                 parts += [(f"initargs[{i}]", arg) for i, arg in enumerate(initargs)]
                 what = "the initializer and its arguments"
                 raise self._error(error, what, parts) from error
 
-    def _arguments(self, call: Call) -> bytes:
+    def _dumps(self, obj: Any, packed: Packed, *, plainly: bool = True) -> bytes:
+        """The pickle; what is large goes into the store, and a ticket instead."""
+        data = self._pickling.dumps(obj, plainly=plainly)
+        if isinstance(data, bytes):
+            return data
+        packed.size += data.size
+        put = self._store.put(data)
+        if put is None:
+            return self._pickling.whole(obj, data, plainly=plainly)
+        packed.blocks.append(put[1])
+        return put[0]
+
+    def _arguments(self, call: Call, packed: Packed) -> bytes:
         try:
-            return dumps((call.args, call.kwargs), self._main)
+            return self._dumps((call.args, call.kwargs), packed)
         except Exception as error:
             parts = [(f"args[{i}]", arg) for i, arg in enumerate(call.args)]
             parts += [(f"kwargs[{name!r}]", arg) for name, arg in call.kwargs.items()]
@@ -193,5 +222,12 @@ def _all_plain(items: list[Any]) -> bool:
     kinds = set(map(type, items))
     if tuple in kinds:
         kinds.discard(tuple)
-        kinds.update(type(x) for item in items if type(item) is tuple for x in item)
-    return kinds <= _PLAIN
+        members = [x for item in items if type(item) is tuple for x in item]
+        kinds.update(map(type, members))
+        if kinds & _STRINGS and _any_large(members):
+            return False
+    return kinds <= _PLAIN and not (kinds & _STRINGS and _any_large(items))
+
+
+def _any_large(items: list[Any]) -> bool:
+    return any(type(item) in _STRINGS and len(item) >= LARGE for item in items)

@@ -18,6 +18,8 @@ from typing import Any
 
 from andon import _wire
 from andon._board import Board
+from andon._buffers import parcel
+from andon._buffers.ring import Taker
 from andon._engines.local import descriptors, packing
 from andon._engines.local.frames import Frame
 from andon._engines.local.ladder import Ladder
@@ -79,6 +81,7 @@ class WorkerProcess:
         try:
             for _ in range(4):
                 fds += descriptors.pipe()
+            results = descriptors.shared_memory()
         except OSError:
             descriptors.close(*fds)
             board.free_row(self.row_number)
@@ -92,6 +95,8 @@ class WorkerProcess:
         self.stack_fd = fds[6]
         self.theirs = [read, write, fds[4], fds[7]]  # requests, answers, lifeline, stack
         self.only_theirs = [write, fds[4], fds[7]]
+        self.results = results  # the large ones
+        parcel.results_by(self.serial, Taker(results).take)
 
     # Sending -------------------------------------------------------------------------------------
 
@@ -200,8 +205,16 @@ class WorkerProcess:
             self.timer.cancel()
             self.timer = None
 
+    def forget_results(self) -> None:
+        """All that it has answered was unpickled, or never will be."""
+        parcel.results_by(self.serial, None)
+        if self.results >= 0:
+            descriptors.close(self.results)
+        self.results = -1
+
     def close(self) -> None:
-        """Give up the descriptors. The lifeline's end kills whatever is there still."""
+        """Give up the descriptors but that of the results, which may not have been unpickled yet.
+        The lifeline's end kills whatever is there still."""
         self.cancel_timers()
         if self.bound is not None:
             self.bound.cancel()
