@@ -23,6 +23,10 @@ from andon import _multiprocessing
 PROTOCOL = 5
 _TRIES = 500  # members tried alone, at most, to find the one to blame
 _DEPTH = 8
+# What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
+_MP_MAIN = "__mp_main__"
+_MAINS = ("__main__", _MP_MAIN)
+_OF_MAIN = b"_main__"  # of both names
 
 loads = pickle.loads
 
@@ -73,7 +77,7 @@ def dumps(
 
 def is_special(data: bytes) -> bool:
     """Does this pickle, or piece of one, name what does not travel by plain pickle?"""
-    return b"__main__" in data or _multiprocessing.MARK in data
+    return _OF_MAIN in data or _multiprocessing.MARK in data
 
 
 def main_globals() -> dict[str, Any]:
@@ -114,7 +118,7 @@ def type_name(error: BaseException) -> str:
     kind = type(error)
     module = getattr(kind, "__module__", "")
     name = str(getattr(kind, "__qualname__", kind.__name__))
-    return str.__str__(name if module in ("builtins", "__main__") else f"{module}.{name}")
+    return str.__str__(name if module in ("builtins", *_MAINS) else f"{module}.{name}")
 
 
 def message_of(error: BaseException) -> str:
@@ -157,6 +161,9 @@ def _pickler_class() -> Any:
 
         from andon import _variables
 
+        if _MP_MAIN in sys.modules:
+            cloudpickle.register_pickle_by_value(sys.modules[_MP_MAIN])
+
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             def __init__(
                 self,
@@ -193,8 +200,7 @@ def _pickler_class() -> Any:
 
             def _function(self, fn: FunctionType) -> Any:
                 reduced = super().reducer_override(fn)
-                main = vars(sys.modules["__main__"])
-                if reduced is NotImplemented or self._homeward or fn.__globals__ is not main:
+                if reduced is NotImplemented or self._homeward or not _has_globals_of_main(fn):
                     return reduced
                 # All functions of one program share one set of globals in a worker, as they do
                 # here: an initializer may set what the tasks read.
@@ -209,6 +215,12 @@ def _pickler_class() -> Any:
 
         _Pickler = Pickler
     return _Pickler
+
+
+def _has_globals_of_main(fn: FunctionType) -> bool:
+    # A child of `multiprocessing` has run it elsewhere, and put a copy there.
+    found = fn.__globals__
+    return found is vars(sys.modules["__main__"]) or found.get("__name__") == _MP_MAIN
 
 
 class _Main:
@@ -275,7 +287,7 @@ def numbered_class(number: str) -> type:
 
 def _inherited_name(obj: Any, main: Mapping[str, Any]) -> str | None:
     """Its name in `__main__`, where it is the very object that was inherited under it."""
-    if getattr(obj, "__module__", None) != "__main__":
+    if getattr(obj, "__module__", None) not in _MAINS:
         return None
     name = getattr(obj, "__qualname__", None)
     if not isinstance(name, str) or not name:
