@@ -15,7 +15,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from types import CellType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any, Protocol
 
 from andon import _multiprocessing
@@ -180,6 +180,8 @@ def _pickler_class() -> Any:
                 if not isinstance(obj, FunctionType | type):
                     if type(obj) is _variables.ContextVar:
                         return _variables.reduce(obj)
+                    if isinstance(obj, CodeType):
+                        return self._code(obj)
                     reduced = _multiprocessing.reduce(obj)
                     if reduced is not NotImplemented:
                         return reduced
@@ -197,6 +199,13 @@ def _pickler_class() -> Any:
                 if number is None and (made := _numbers().get(obj)) is not None:
                     _made_here.add(made)
                 return reduced
+
+            def _code(self, code: CodeType) -> Any:
+                # cloudpickle 3.1.2 and newer leave out the file: tracebacks, warnings and log
+                # records would show no line of it.
+                make, args = self.dispatch_table[CodeType](code)
+                name = code.co_filename
+                return make, tuple(name if arg == "<dynamic-code>" else arg for arg in args)
 
             def _function(self, fn: FunctionType) -> Any:
                 reduced = super().reducer_override(fn)
