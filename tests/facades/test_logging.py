@@ -63,9 +63,8 @@ def heard() -> Iterator[Heard]:
 
 def test_each_record_once_with_its_process_and_task(start_method: str, heard: Heard) -> None:
     with andon.TaskGroup(workers=2, start_method=start_method) as tg:
-        futures = [tg.submit(talk, n) for n in range(4)]
-        pids = [future.result() for future in futures]
-    assert sorted(heard.texts) == [f"item {n}" for n in range(4)]
+        pids = [*tg.map(talk, range(8), chunksize=4), tg.submit(talk, 8).result()]
+    assert sorted(heard.texts) == [f"item {n}" for n in range(9)]
     for record in heard.records:
         item = int(record.getMessage().split()[1])
         assert vars(record)["andon_task"] == item
