@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from andon._cancelled import Cancelled as Cancelled
     from andon._runtime.futures import Future as Future
+    from andon.context import get_context as get_context
     from andon.errors import AndonError as AndonError
     from andon.errors import CleanupError as CleanupError
     from andon.errors import GroupClosedError as GroupClosedError
@@ -58,6 +59,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "andon._cancelled": ("Cancelled",),
     "andon._runtime.futures": ("Future",),
+    "andon.context": ("get_context",),
     "andon.errors": (
         "AndonError",
         "CleanupError",
@@ -136,6 +138,7 @@ __all__ = [
     "collect_all",
     "current_token",
     "fail_fast",
+    "get_context",
     "imap",
     "map",
     "shield",

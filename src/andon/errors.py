@@ -85,6 +85,11 @@ class RemoteTraceback(Exception):
             self._text = self._text()
         return self._text
 
+    @property
+    def tb(self) -> str:
+        """The same, by the standard pools' name."""
+        return self.text
+
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteTraceback, (self.text,)
 

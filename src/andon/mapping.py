@@ -273,7 +273,7 @@ def _results(
                     yield stream.front.popleft()  # nothing of ours keeps what is handed out
         except BaseException as error:
             if goes_on and not stream.started and isinstance(error, GeneratorExit):
-                scope.let_go()
+                scope.let_go(stream.let_go)
                 raise
             try:
                 stream.close()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.pool
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Generic, NoReturn, TypeVar
+from weakref import WeakSet
 
 from andon._runtime.collector import Collector
+from andon._runtime.finishing import FinishingStream
 from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
 from andon._runtime.wakeup import Wakeup
+from andon.errors import InternalError
 from andon.mapping import Results, streamed
 from andon.outcome import TraceEvent
 from andon.policy import Policy
@@ -22,7 +29,7 @@ from andon.token import Token
 T = TypeVar("T")
 
 
-class Pool(SharedPool):
+class Pool(SharedPool, multiprocessing.pool.Pool):
     """A warm pool for many groups; its methods are those of `multiprocessing.Pool`.
 
     ```python
@@ -32,20 +39,31 @@ class Pool(SharedPool):
             tg.submit(work, 1)
     ```
 
-    The first failure of a `map` stops the rest of that map, and no other call. A worker that dies
-    fails its task alone. Leaving the `with` terminates, as in `multiprocessing`. `workers`,
-    `max_tasks_per_worker` and `mp_context` may go by their names there: `processes`,
-    `maxtasksperchild`, `context`.
+    Code for the standard pool runs unchanged, but for these differences, which are on purpose:
+
+    | | here | for the old behaviour |
+    |--|--|--|
+    | an item of a `map` or `imap` fails | the rest of that call stops | `andon.collect_all()` |
+    | the loop over an `imap` is left | what is left stops | take all results |
+    | a worker dies | its task fails, it is replaced | (there the result never comes) |
+    | Ctrl-C | stops what runs, with one traceback | |
+    | `__main__` | is not run again in workers | an `initializer` |
+
+    Leaving the `with` terminates, as in `multiprocessing`. `workers`, `max_tasks_per_worker` and
+    `mp_context` may go by their names there: `processes`, `maxtasksperchild`, `context`. A pool
+    *is* a `multiprocessing.pool.Pool`, for `isinstance` and type checkers; it has none of its code.
+    The other arguments are those of `TaskGroup`.
     """
 
     _refusal = "Pool not running"
     _exit_kills = True
+    _terminated = False
 
     def __init__(
         self,
         processes: int | None = None,
         initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
+        initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
         *,
@@ -66,6 +84,12 @@ class Pool(SharedPool):
         strict: bool = False,
         trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
+        positive_int("processes", processes)
+        try:
+            positive_int("maxtasksperchild", maxtasksperchild)
+        except TypeError as error:  # a ValueError in the standard pool
+            raise ValueError(str(error)) from None
+        self._maps: WeakSet[FinishingStream] = WeakSet()  # in flight
         super().__init__(
             deadline=deadline,
             timeout=timeout,
@@ -90,6 +114,11 @@ class Pool(SharedPool):
             prestart=True,
             name="andon-pool",
         )
+
+    @property
+    def _processes(self) -> int:
+        """The one private name that other libraries ask a pool for (Dask does)."""
+        return self._runtime.config.workers
 
     def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Any = None) -> T:
         """Run `func(*args, **kwds)` in a worker; block for its result."""
@@ -127,7 +156,7 @@ class Pool(SharedPool):
         """As `map`, with each item unpacked into arguments."""
         return self._map(func, iterable, chunksize, star=True)
 
-    def map_async(
+    def map_async(  # type: ignore[override]
         self,
         func: Callable[..., T],
         iterable: Iterable[Any],
@@ -149,7 +178,7 @@ class Pool(SharedPool):
         """As `starmap`, but returns an `AsyncResult` at once."""
         return self._map_async(func, iterable, chunksize, callback, error_callback, star=True)
 
-    def imap(
+    def imap(  # type: ignore[override]
         self,
         func: Callable[..., T],
         iterable: Iterable[Any],
@@ -160,7 +189,7 @@ class Pool(SharedPool):
         """The results as an iterator, in order; the input is read lazily."""
         return self._imap(func, iterable, chunksize, buffersize, ordered=True)
 
-    def imap_unordered(
+    def imap_unordered(  # type: ignore[override]
         self,
         func: Callable[..., T],
         iterable: Iterable[Any],
@@ -172,13 +201,20 @@ class Pool(SharedPool):
         return self._imap(func, iterable, chunksize, buffersize, ordered=False)
 
     def close(self) -> None:
-        """Take no more work; what was accepted goes on. Does not block."""
-        self._closing = True
+        """Take no more work; what was accepted goes on, then the workers leave. Does not block.
+        What is left of an `imap`'s input is read from now on, whoever takes its results."""
+        closed, self._closing = self._closing, True
+        if closed or self._runtime.foreign:
+            return
+        for stream in list(self._maps):
+            stream.finish()
+        with suppress(RuntimeError):  # no thread can be had: `join` sees to it, or the exit
+            threading.Thread(target=self._wind_up, name="andon-closer", daemon=True).start()
 
     @sheltered
     def terminate(self) -> None:
         """Kill what runs, drop what waits, and end the workers. Bounded."""
-        self._closing = True
+        self._closing = self._terminated = True
         self._shut_down(kill=True)
 
     @sheltered
@@ -192,14 +228,45 @@ class Pool(SharedPool):
         self._check_running()
         return self
 
+    @sheltered
+    def __exit__(self, *exc_info: Any) -> None:
+        """As `terminate`."""
+        self._terminated = True
+        super().__exit__(*exc_info)
+
+    def __del__(self) -> None:
+        """A finalizer sees to what is left: see `SharedPool`."""
+
     def __reduce__(self) -> NoReturn:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     def __repr__(self) -> str:
-        state = "CLOSE" if self._closing else "RUN"
-        return f"<andon.Pool state={state} workers={self._runtime.config.workers}>"
+        kind = type(self)
+        return (
+            f"<{kind.__module__}.{kind.__qualname__} state={self._state} "
+            f"pool_size={self._processes}>"
+        )
 
     # Inside --------------------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> str:
+        if self._terminated:
+            return multiprocessing.pool.TERMINATE
+        return multiprocessing.pool.CLOSE if self._closing else multiprocessing.pool.RUN
+
+    def _wind_up(self) -> None:
+        """After `close`: see the open groups out, then the workers."""
+        with suppress(InternalError):  # told to those who wait for its tasks
+            for group in list(self._runtime._groups.values()):
+                if group is not self._loose:
+                    group.wait_closed()
+            self._shut_down(kill=False)
+
+    def _finish(self) -> None:
+        for stream in list(self._maps):
+            stream.wait_read()
+        self._runtime.wait_prepared(self._loose)  # initializers run, whether or not there is work
 
     def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
         self._check_running()
@@ -269,19 +336,24 @@ class Pool(SharedPool):
         ordered: bool,
     ) -> Results[T]:
         self._check_running()
-        return streamed(
+        results = streamed(
             self._open_scope(),
             fn,
             iterable,
+            kind=FinishingStream,
             ordered=ordered,
             timeout=self._times[3],
             chunksize=chunksize,
             buffersize=buffersize,
             pool=self,
+            goes_on=True,
         )
+        assert isinstance(results._stream, FinishingStream)
+        self._maps.add(results._stream)
+        return results
 
 
-class AsyncResult(Generic[T]):
+class AsyncResult(multiprocessing.pool.AsyncResult[T], Generic[T]):
     """The result of an `…_async` call, now or later: there once its callback has run."""
 
     def __init__(
@@ -290,7 +362,7 @@ class AsyncResult(Generic[T]):
         callback: Callable[[T], Any] | None,
         error_callback: Callable[[BaseException], Any] | None,
     ) -> None:
-        self._pool = pool  # kept alive as long
+        self._keeps = pool
         self._callbacks = callback, error_callback
         self._called = callback is None and error_callback is None
         self._wakeup = Wakeup()
@@ -298,7 +370,7 @@ class AsyncResult(Generic[T]):
 
     def ready(self) -> bool:
         """Is the call over, and has its callback run?"""
-        return (self._called or self._pool._runtime.callbacks.is_current()) and self._over()
+        return (self._called or self._keeps._runtime.callbacks.is_current()) and self._over()
 
     def successful(self) -> bool:
         """Did it end without an error? `ValueError` while it is not over."""
@@ -314,7 +386,7 @@ class AsyncResult(Generic[T]):
         """Block up to `timeout` seconds (None: until the call is over)."""
         source = self._source
         if not self._called:
-            self._pool._runtime.check_wait()
+            self._keeps._runtime.check_wait()
             self._wakeup.wait(self.ready, timeout)
         elif isinstance(source, Collector):
             source.wait(timeout)
@@ -325,9 +397,7 @@ class AsyncResult(Generic[T]):
         """The result, or its error; `multiprocessing.TimeoutError` when the time is up."""
         self.wait(timeout)
         if not self.ready():
-            from multiprocessing import TimeoutError as Late  # heavy
-
-            raise Late
+            raise multiprocessing.TimeoutError
         return self._result()
 
     def _over(self) -> bool:

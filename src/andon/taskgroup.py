@@ -278,6 +278,7 @@ def open_stream(
     chunksize: Any = None,
     buffersize: Any = None,
     star: bool = False,
+    kind: type[Stream] = Stream,
     **options: Any,
 ) -> Stream:
     """Check a map's arguments and begin it: what every map comes down to."""
@@ -289,7 +290,7 @@ def open_stream(
     if more:
         items, star = zip(items, *more, strict=False), True
     try:
-        return Stream(group, fn, items, star=star, **sizes, **options)
+        return kind(group, fn, items, star=star, **sizes, **options)
     except TypeError as error:
         if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
             raise TypeError(f"the items must be iterable, not {items!r}") from None

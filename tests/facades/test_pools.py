@@ -177,7 +177,7 @@ def test_a_pool_cannot_be_pickled() -> None:
     with andon.Pool(1, engine="inline") as pool:
         with pytest.raises(NotImplementedError, match="cannot be passed"):
             pickle.dumps(pool)
-        assert repr(pool) == "<andon.Pool state=RUN workers=1>"
+        assert repr(pool) == "<andon.pool.Pool state=RUN pool_size=1>"
 
 
 def test_results_are_there_when_their_callback_has_run() -> None:

@@ -79,7 +79,8 @@ class Capabilities:
     `slots`: attempts that may be with the engine at once. `token_latency`: seconds until a stop
     word is seen by every worker, as declared. `pack(call)` is run in the submitting thread;
     `weigh(packed)` tells the bytes of what is large in it. `wake()` ends a running `pump` early,
-    from any thread.
+    from any thread. `preparing()`: does a worker that was started still have the initializer to
+    run?
     """
 
     slots: int
@@ -89,6 +90,7 @@ class Capabilities:
     pack: Callable[[Call], Any]
     wake: Callable[[], None]
     weigh: Callable[[Any], int] = lambda packed: 0
+    preparing: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)

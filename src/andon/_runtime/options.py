@@ -198,7 +198,7 @@ def open_runtime(
         arguments = tuple(initargs)
     except TypeError:
         raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r}") from None
-    if initializer is None and arguments:
+    if initializer is None and arguments and not drop_in:
         raise ValueError("initargs were given without an initializer")
     method = start_method(start_method_, mp_context, drop_in=drop_in)
     config = Config(count, method, initializer, arguments, limit, bool(reuse_interrupted), prestart)

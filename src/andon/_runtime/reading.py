@@ -34,7 +34,7 @@ from andon.outcome import Outcome
 _SPAN_SECONDS = 0.005
 _SPAN_BYTES = 4 << 20  # of large items: what is on its way at a time has a bound
 _LONGEST_SPAN = 8192  # items, whose request fits into a pipe where they are small
-_MOST_WAITING = 65536  # items, however many workers and however short they are
+MOST_WAITING = 65536  # items, however many workers and however short they are
 _SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
 _WAITING = 4  # results that nobody has taken, in multiples of the spans ahead
 _CONTAINERS = (list, tuple, range, str, bytes, dict, set, frozenset, deque)
@@ -90,7 +90,7 @@ class Reading:
         self._weigh = group.runtime.capabilities.weigh
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
-        self._longest = max(1, min(_LONGEST_SPAN, _MOST_WAITING // self._ahead))
+        self._longest = max(1, min(_LONGEST_SPAN, MOST_WAITING // self._ahead))
         self._inbox: list[Any] = []  # read, and not yet sent
         self._sending = threading.Lock()
         self._offsets: dict[int, int] = {}  # task → position of its item 0, less its index
@@ -108,9 +108,12 @@ class Reading:
         self._in_thread = wakeup is not None or not isinstance(items, _CONTAINERS)
 
     def _begin(self) -> None:
-        if not self._in_thread:
+        if self._in_thread:
+            self._start_reader()
+        else:
             self._fill()
-            return
+
+    def _start_reader(self) -> None:
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run,
@@ -131,7 +134,7 @@ class Reading:
             return self._buffersize - waiting
         if self._spans >= self._ahead:
             return 0
-        return min(_WAITING * self._ahead * self._chunk, _MOST_WAITING) - waiting
+        return min(_WAITING * self._ahead * self._chunk, MOST_WAITING) - waiting
 
     def _wants_more(self) -> bool:
         return self._room_for() > 0
@@ -243,7 +246,7 @@ class Reading:
         self._spans += 1
         weight = self._weigh(task.packed)
         fits = _SPAN_BYTES * task.size // weight if weight else _LONGEST_SPAN
-        self._longest = max(1, min(fits, _LONGEST_SPAN, _MOST_WAITING // self._ahead))
+        self._longest = max(1, min(fits, _LONGEST_SPAN, MOST_WAITING // self._ahead))
         return self
 
     def over(self, task: Task) -> None:

@@ -62,6 +62,7 @@ class Runtime(Performer):
         self.foreign = False  # we are in a forked child: nothing here is ours (S38)
         self.closing = False
         self.finishes = False  # accepted work goes on when nobody closes it, also at exit
+        self._prepares = False  # somebody waits for initializers
         self.callbacks = CallbackThread(f"{name}-callbacks")
         self._ids = 0
         self._ended = threading.Event()  # `close` is through
@@ -237,6 +238,20 @@ class Runtime(Performer):
         """Block until every task of every group is over."""
         self.idle.wait(lambda: not self._tasks or self.crashed is not None)
 
+    def wait_prepared(self, group: Group) -> None:
+        """Block until every worker that was started has run the initializer, or the group stops."""
+        if self._caps.preparing():
+            self._prepares = True
+            self.idle.wait(
+                lambda: (
+                    group.reason is not None
+                    or group.over
+                    or self.closing
+                    or self.crashed is not None
+                    or not self._caps.preparing()
+                )
+            )
+
     # Waiting and closing -------------------------------------------------------------------------
 
     def must_not_wait(self) -> bool:
@@ -270,6 +285,7 @@ class Runtime(Performer):
         with gate:
             with self._lock:
                 first, self.closing = not self.closing, True
+            self.idle.notify()
             if not first:
                 # Another thread is at it; unless that waits for us, we wait for it.
                 if not (self.callbacks.is_current() or self._driver.is_current()):
@@ -327,6 +343,8 @@ class Runtime(Performer):
             if self._interrupts:
                 self._take_interrupts()
         self._deliver()
+        if self._prepares:
+            self.idle.notify()
 
     def interrupt(self, count: int) -> None:
         """Ctrl-C, for the `count`th time; the signal handler calls it, so it only leaves a note."""

@@ -227,12 +227,13 @@ class Scope:
             bridge.again()
 
     @sheltered
-    def let_go(self) -> None:
-        """Nobody takes the results: what was submitted goes its way, and nobody waits for it."""
+    def let_go(self, leave: Callable[[], None]) -> None:
+        """Nobody takes the results, and nobody waits for what was submitted. `leave` leaves the
+        body, now or when it has submitted the rest."""
         if self.runtime.foreign or self._over:
             return
         with gate:
-            self.runtime.leave_body(self.group)
+            leave()
             if self.close():
                 bridge.again()
 

@@ -122,6 +122,9 @@ class SharedPool:
             variables=self._variables,
         )
 
+    def _finish(self) -> None:
+        """Block for what is still to come, before the last tasks and the workers are waited for."""
+
     @sheltered
     def _shut_down(self, *, kill: bool, interrupted: bool = False) -> None:
         """Stop or finish everything, then end the workers. Idempotent. `interrupted`: because of
@@ -139,6 +142,8 @@ class SharedPool:
                     runtime.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
                 elif interrupted:
                     runtime.stop(self._loose, ReasonKind.INTERRUPT, "Ctrl-C")
+                else:
+                    self._finish()
                 runtime.leave_body(self._loose)
                 runtime.wait_idle()
                 runtime.close(_END)

@@ -146,6 +146,10 @@ class Stream(Reading, Iterator[Any]):
         if thread is not None and not self._reading:
             thread.join(1.0)
 
+    def let_go(self) -> None:
+        """Nobody has asked for a result, or will: what was submitted goes its way."""
+        self._group.runtime.leave_body(self._group)
+
     def __del__(self) -> None:
         self._closed = True
         room = getattr(self, "_room", None)

@@ -41,6 +41,7 @@ SPARE_FOR = 5.0  # seconds that a spare is kept which nobody needs after all
 EXIT_WITHIN = 2.0  # for the template to tell of a death that we see
 BIRTH_WITHIN = 30.0  # for the template to start a worker, on a very busy machine
 HANG_UP_WITHIN = 1.0  # for a worker to die that has closed its answers
+_PREPARING = (State.BOOTING, State.INITIALISING)
 
 
 class Slot:
@@ -120,7 +121,7 @@ class Crew:
         wanted = self._demand()
         if wanted:
             coming = len(self._vacant) + sum(
-                s.worker is not None and s.worker.state in (State.BOOTING, State.INITIALISING)
+                s.worker is not None and s.worker.state in _PREPARING
                 for s in self.slots
             )
             if wanted > coming:
@@ -168,6 +169,13 @@ class Crew:
         else:
             worker.state = State.INITIALISING
             self.send(worker, _wire.INIT, (), self._init_body)
+
+    def preparing(self) -> bool:
+        """Has a worker in a slot the initializer still to run? Safe without the lock."""
+        if self._init_body is None or self.closing:
+            return False
+        workers = [slot.worker for slot in self.slots]
+        return any(w is not None and w.state in _PREPARING for w in workers)
 
     def _free(self, worker: WorkerProcess) -> None:
         worker.state = State.IDLE

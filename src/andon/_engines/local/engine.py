@@ -114,6 +114,7 @@ class LocalEngine:
             pack=self._packer.pack,
             wake=self._poller.wake,
             weigh=Packer.weigh,
+            preparing=self._crew.preparing,
         )
 
     def submit(self, attempt: Attempt) -> None:
