@@ -49,7 +49,7 @@ SURFACES: list[Callable[..., Any]] = [
         ("mp_context", 3, TypeError),
         ("max_tasks_per_worker", 0, ValueError),
         ("initializer", 3, TypeError),
-        ("initargs", (1,), ValueError),
+        ("initargs", 3, TypeError),
         ("policy", 3, TypeError),
         ("token", "stop", TypeError),
         ("engine", "gpu", ValueError),
@@ -68,8 +68,17 @@ def test_one_clear_error(
     with pytest.raises(error) as caught:
         surface(**{name: value})
     assert name.replace("_", " ") in str(caught.value).replace("_", " ")
-    assert name == "initargs" or repr(value) in str(caught.value)
+    assert repr(value) in str(caught.value)
     assert psutil.Process().children() == before
+
+
+def test_arguments_of_no_initializer() -> None:
+    for surface in SURFACES[:3]:
+        with pytest.raises(ValueError, match="without an initializer"):
+            surface(initargs=(1,))
+    for drop_in in SURFACES[3:]:  # the standard ones pass them over
+        with drop_in(initargs=(1,), engine="inline"):
+            pass
 
 
 @pytest.mark.parametrize(
