@@ -16,7 +16,7 @@ from __future__ import annotations
 ROWS = 4096  # of workers, row 0 being nobody's
 NOTES = 512  # rows behind those, for the words of pullers that have no row on this board
 ROW_BYTES = 1024
-FIELDS = 17
+FIELDS = 18
 TEXT_BYTES = ROW_BYTES - FIELDS * 8
 
 # The fields, by index.
@@ -37,6 +37,7 @@ ORDER_COUNT = 13
 GRACE_NS = 14
 KILL_AFTER_NS = 15
 HEARD = 16
+YIELD = 17
 
 _LONGEST = 1e9  # seconds; what is longer is for ever
 
@@ -128,6 +129,12 @@ class RowView:
             cells[ORDER_LEVEL] = level
             # Last: a checkpoint on the fast path sees only this one change.
             cells[ORDER_COUNT] = (cells[ORDER_COUNT] + 1) % 256
+
+    def ask_to_yield(self, attempt: int) -> None:
+        """The parent wants back what this attempt has not begun; sooner or later it is seen."""
+        cells = self.cells
+        cells[YIELD] = attempt
+        cells[ORDER_COUNT] = (cells[ORDER_COUNT] + 1) % 256
 
     def set_ladder(self, grace: float, kill_after: float) -> None:
         """The parent tells how long the ladder of the next attempt's group would take (S37)."""

@@ -6,7 +6,8 @@ begins, and goes on its way with many others; what a dead worker had not sent, i
 here. A tray holds either values of one plain type, side by side, or whole frames, end to end.
 
 Invariants
- 1. One writer: the worker. The parent reads a tray only when its worker is dead.
+ 1. One writer: the worker. The parent reads a tray when its worker is dead, or at one item for
+    so long that all it has written before can be seen.
  2. A value counts once the row's INDEX has passed its item, or FILLED says so; frames once FILLED
     says so: whatever moment the worker dies at, what counts is whole.
  3. What has been sent may still lie here for a moment: the parent knows by the index, and passes

@@ -27,6 +27,14 @@ class Send(Action):
 
 
 @dataclass(slots=True)
+class Split(Action):
+    """The rest of a task's items is a task of its own from now on, `part`, told to the same."""
+
+    task: int
+    part: int
+
+
+@dataclass(slots=True)
 class PullWord(Action):
     """Set the group's stop word, before anything else is told (S6). `reason` is final (S8)."""
 

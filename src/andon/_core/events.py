@@ -153,6 +153,15 @@ class AttemptEnded(Event):
 
 
 @dataclass(slots=True)
+class GivenBack(Event):
+    """The attempt goes on with what it has begun; its items from `index` on have not, and will not
+    (nobody need wait for them behind one that takes long)."""
+
+    attempt: int
+    index: int
+
+
+@dataclass(slots=True)
 class Died(Event):
     """The worker is dead and reaped, its channel read to the end (S27). Ends the attempt.
 

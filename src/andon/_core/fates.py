@@ -18,7 +18,7 @@ from andon._core.actions import (
     TaskOver,
 )
 from andon._core.moves import Moves
-from andon._core.records import GroupRecord, StopCause, TaskRecord
+from andon._core.records import ANY, GroupRecord, StopCause, TaskRecord
 from andon._core.table import GROUP_TABLE, GroupTrigger, TaskTrigger
 from andon.outcome import GroupState, Reason, ReasonKind, StoppedBy, TaskState, Verdict
 from andon.policy import Decision
@@ -197,11 +197,17 @@ class Fates(Moves):
             else:
                 task.stop_cause = None
                 self._move(task, TaskTrigger.GIVE_BACK)
-                if not group.pending:
-                    self._ready.append(group)
-                group.pending[task.id] = task
-                group.pending.move_to_end(task.id, last=False)
+                task.step = min(2 * task.step, ANY)
+                self._queue_first(task)
         self._close_if_over(group)
+
+    def _queue_first(self, task: TaskRecord) -> None:
+        """It has waited already."""
+        group = task.group
+        if not group.pending:
+            self._ready.append(group)
+        group.pending[task.id] = task
+        group.pending.move_to_end(task.id, last=False)
 
     def _close_if_over(self, group: GroupRecord) -> None:
         if group.live or group.pending or not group.body_left:

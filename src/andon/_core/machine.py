@@ -30,6 +30,7 @@ from andon._core.actions import (
     Action,
     Look,
     Send,
+    Split,
 )
 from andon._core.fates import Fates
 from andon._core.records import GroupRecord, StopCause, TaskRecord
@@ -49,6 +50,7 @@ class Machine(Fates):
         self.broken: Any = None
         self._timers = Timers(self._timer_counts, lambda: len(self._attempts) + len(self.groups))
         self._next_attempt = 1
+        self._next_part = -1  # users number theirs from 1
         self._handlers = {
             ev.GroupOpened: self._group_opened,
             ev.Submitted: self._submitted,
@@ -63,6 +65,7 @@ class Machine(Fates):
             ev.Failed: self._failed,
             ev.Stopped: self._stopped,
             ev.AttemptEnded: self._attempt_ended,
+            ev.GivenBack: self._given_back,
             ev.Died: self._died,
             ev.Cord: self._cord,
         }
@@ -213,6 +216,22 @@ class Machine(Fates):
     def _attempt_ended(self, e: ev.AttemptEnded) -> None:
         self._release(self._attempt(e.attempt, e), e.attempt)
 
+    def _given_back(self, e: ev.GivenBack) -> None:
+        task = self._attempts.get(e.attempt)
+        if task is None or not task.lo < e.index < task.hi:
+            return  # it came late
+        group = task.group
+        if group.stopping or task.stop_cause is not None:
+            return  # the end of the attempt says what becomes of them
+        rest = TaskRecord(self._next_part, group, task.index, task.size, task.timeout)
+        self._next_part -= 1
+        rest.lo = e.index
+        rest.step = e.index - task.begun_from  # so many took long; the rest may be like them
+        task.size = task.hi = e.index
+        self._tasks[rest.id] = rest
+        self._out.append(Split(task.id, rest.id))
+        self._queue_first(rest)
+
     def _died(self, e: ev.Died) -> None:
         task = self._attempt(e.attempt, e)
         if not task.reported:
@@ -269,7 +288,8 @@ class Machine(Fates):
             task.attempt = attempt
             # With a timeout, one item at a time: an order given for an item that overran must
             # never reach the next one, which has only begun (S29).
-            task.hi = task.size if task.timeout is None else task.lo + 1
+            task.hi = min(task.size, task.lo + task.step) if task.timeout is None else task.lo + 1
+            task.begun_from = task.lo
             attempts[attempt] = task
             group.live[attempt] = task
             fatal = group.policy.first_failure_decides

@@ -9,6 +9,8 @@ from enum import Enum
 from andon.outcome import GroupState, Reason, TaskState, Verdict
 from andon.policy import Policy, Stats
 
+ANY = 1 << 62  # items
+
 
 class StopCause(Enum):
     """Who first asked a task to stop; the first names the outcome (races, last but one row)."""
@@ -22,9 +24,10 @@ class StopCause(Enum):
 class TaskRecord:
     """One task. `lo` is its first item without an outcome; items end in order.
 
-    `hi` is the end of what its attempt was given. `cancel_from` is the first item that its owner
-    or its group asked to stop (S3), whoever else asked before; `failing` the item whose worker has
-    pulled the cord and whose report is on the way (S11).
+    `begun_from` and `hi` are the ends of what its attempt was given, at most `step` items.
+    `cancel_from` is the first item that its owner or its group asked to stop (S3), whoever else
+    asked before; `failing` the item whose worker has pulled the cord and whose report is on the
+    way (S11).
     """
 
     id: int
@@ -36,6 +39,8 @@ class TaskRecord:
     attempt: int | None = None
     lo: int = 0
     hi: int = 0
+    step: int = ANY
+    begun_from: int = 0
     failed: int = 0
     cancelled: int = 0
     stop_cause: StopCause | None = None

@@ -91,6 +91,9 @@ class Collector:
     def over(self, task: Task) -> None:
         """A sink's method."""
 
+    def split(self, task: Task, part: Task) -> None:
+        """A sink's method."""
+
     def broken(self, error: BaseException) -> None:
         """A sink's method."""
         self._look()

@@ -137,6 +137,9 @@ class Future(_Future[T], Generic[T]):
     def over(self, task: Task) -> None:
         """A sink's method; `take` has said it all."""
 
+    def split(self, task: Task, part: Task) -> None:
+        """A sink's method; one call cannot be split."""
+
     def broken(self, error: BaseException) -> None:
         """andon itself failed; a sink's method."""
         if not self.done():

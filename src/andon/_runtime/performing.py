@@ -150,6 +150,8 @@ class Performer:
                     self._notices.append(partial(self._over, over))
                 case ac.Send():
                     self._send(action)
+                case ac.Split():
+                    self._tasks[action.part] = self._tasks[action.task].rest(action.part)
                 case ac.PullWord():
                     self._pull_word(self._groups[action.group].token, action.reason)
                 case ac.StopGroup():

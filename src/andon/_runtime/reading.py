@@ -249,6 +249,11 @@ class Reading:
         self._longest = max(1, min(fits, _LONGEST_SPAN, MOST_WAITING // self._ahead))
         return self
 
+    def split(self, task: Task, part: Task) -> None:
+        """A sink's method: the rest of a span is one of its own."""
+        self._offsets[part.id] = self._offsets[task.id]
+        self._spans += 1
+
     def over(self, task: Task) -> None:
         """A sink's method: a span is over, and there is room for another."""
         self._spans -= 1

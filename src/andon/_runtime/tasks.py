@@ -34,6 +34,9 @@ class Sink(Protocol):
     def over(self, task: Task) -> None:
         """All items are."""
 
+    def split(self, task: Task, part: Task) -> None:
+        """The rest of a task's items is told of as another's from now on. Under the lock."""
+
     def broken(self, error: BaseException) -> None:
         """andon itself failed, and no outcome will come."""
 
@@ -49,7 +52,7 @@ class Task:
         group: Group,
         index: int,
         size: int,
-        call: Call,
+        call: Call | None,
         packed: Any,
         timeout: float | None,
     ) -> None:
@@ -57,11 +60,20 @@ class Task:
         self.group = group
         self.index = index
         self.size = size
-        self.call: Call | None = call
+        self.call = call
         self.packed = packed
         self.sink: Sink
         self.timeout = timeout
         self.attempt: int | None = None
+
+    def rest(self, ident: int) -> Task:
+        """The rest of its items as a task of its own, for the same sink."""
+        part = Task(
+            ident, self.group, self.index, self.size, self.call, self.packed, self.timeout
+        )
+        part.sink = self.sink
+        self.sink.split(self, part)
+        return part
 
     def cancel(self) -> None:
         """Ask the machine to stop this task alone."""

@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 
 from andon import _board, _pickling, _wire
 from andon._board import row as _row
-from andon._board.tray import FILLED
 from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import describe, dumps, message_of, type_name
@@ -95,8 +94,6 @@ class Answers:
     def _run_ended(self, first: int, count: int, started: float, over: bool) -> None:
         """So many items from `first` on returned values that lie in the tray; `over`: all did."""
         cells, tray = self._cells, self._tray
-        tray.cells[FILLED] = count  # the row need not name what has not begun any more
-        cells[_row.INDEX] = first + count - 1
         self._check_self()
         cells[_row.TASKS_DONE] += count
         signals.reinstall()
@@ -139,7 +136,7 @@ class Answers:
         if unpicklable:
             return self._failure(held, index, started, _wire.STAGE_RESULT, fatal, end, now)
         held.clear()
-        if not end and current.stopping():
+        if not end and current.cut_short():
             end = _wire.LAST
         self._answer(_wire.VALUE, end, (index, started, now), body)
         return bool(end)
@@ -187,7 +184,7 @@ class Answers:
         error: BaseException = held[1]
         if fatal:
             self._pull(error)
-        if current.stopping():
+        if current.cut_short():
             end |= _wire.LAST
         name = type_name(error)
         message: Any

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from andon import _multiprocessing, _wire
 from andon._board import row as _row
+from andon._board.tray import FILLED
 from andon._buffers.ring import Ring
 from andon._pickling import describe, loads, message_of, type_name
 from andon._worker import children, lane, signals
@@ -176,7 +177,7 @@ class Loop(Answers):
                     continue
                 args = held.pop(0)
             started = self._note_running(index)
-            if current.stopping():
+            if current.cut_short() if index > lo else current.stopping():
                 args = None
                 self._cut_short()
                 return
@@ -210,7 +211,7 @@ class Loop(Answers):
         cells[_row.INDEX] = index
         cells[_row.STARTED_NS] = now = time.monotonic_ns()
         held: list[Any] = [None, None]
-        if not current.stopping() and not current.used:
+        if not current.cut_short() and not current.used:
             word = current.words, current.slot, current.clear
             until = now + PATIENCE_NS
             run = fn, items, type(value), places, index, 1, cells, *word, orders, until
@@ -221,7 +222,10 @@ class Loop(Answers):
         if error is not None and fatal and not current.stopping():
             self._pull(error)  # before anything else (S11)
         all_told = error is None and odd is None
-        over = all_told and (index == hi or current.stopping())
+        tray.cells[FILLED] = index - first
+        if all_told:
+            cells[_row.INDEX] = index - 1  # the next one has not begun
+        over = all_told and (index == hi or current.cut_short())
         self._run_ended(first, index - first, started, over)
         if all_told:
             return index, over

@@ -25,6 +25,7 @@ from andon._board.row import (
     ORDER_LEVEL,
     SHIELD_UNTIL_NS,
     USED,
+    YIELD,
 )
 from andon._cancelled import Cancelled, cancelled
 from andon._worker import checkpoint
@@ -125,6 +126,11 @@ class State:
         return (
             self.words[self.slot] != self.clear or self.cells[ORDER_ATTEMPT] == self.attempt
         ) and self.attempt != NOTHING
+
+    def cut_short(self) -> bool:
+        """Whether nothing more of this attempt should begin: it should stop, or its parent wants
+        the rest of its span back."""
+        return self.cells[YIELD] == self.attempt or self.stopping()
 
     def interrupt_ordered(self) -> bool:
         """Whether the ladder is at step 2 for this very attempt (S17)."""

@@ -24,8 +24,8 @@ from functools import partial
 from typing import Any
 
 from andon import _wire
-from andon._board import KIND_FAILURE, POLL_SECONDS, joined, own_board
-from andon._core.events import AttemptEnded, Broke, Event
+from andon._board import KIND_FAILURE, POLL_SECONDS, RUNNING, joined, own_board
+from andon._core.events import AttemptEnded, Broke, Event, GivenBack
 from andon._engines.local import inbox, postmortem, system
 from andon._engines.local.crew import Crew
 from andon._engines.local.frames import Frame
@@ -41,6 +41,9 @@ from andon._worker.inherited import take_inherited
 from andon.errors import PoolBrokenError
 
 LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
+# A span takes about 5 ms: in one that takes this long, some item is long, and no other may wait.
+OVERDUE = 0.02
+SETTLED = 0.002  # then whatever a worker has read or written before an order has been seen
 TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
 _inherit_keys = itertools.count(1)
@@ -54,6 +57,7 @@ class LocalEngine:
         self._idle: list[WorkerProcess] = []  # the one used last is used first: it is warm
         self._read: list[WorkerProcess] = []  # have fresh frames
         self._out: list[Frame | Event] = []
+        self._given_back: list[Event] = []
         self._rang = False
         self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
         self._waiting = False
@@ -247,19 +251,24 @@ class LocalEngine:
                 self._idle.remove(worker)
             self._rang = True  # it may have pulled a word before it died
         if frames:
-            if not worker.fresh:
-                self._read.append(worker)
-            worker.note(frames)
-            if any(f[0] in (_wire.FAILURE, _wire.STOPPED) for f in frames):
-                self._rang = True
+            self._fresh(worker, frames)
         if worker.reader.broken:  # a task wrote into our pipe
             self._crew.kill(worker)
+
+    def _fresh(self, worker: WorkerProcess, frames: list[Frame]) -> None:
+        if not worker.fresh:
+            self._read.append(worker)
+        worker.note(frames)
+        if any(f[0] in (_wire.FAILURE, _wire.STOPPED) for f in frames):
+            self._rang = True
 
     def _take_note(self) -> None:
         self._take_frames()
         self._crew.attend()
         self._timers.run(time.monotonic())
         self._take_frames()  # of those whose death was found just now
+        self._out += self._given_back  # behind the answers for what was begun
+        self._given_back.clear()
         self._crew.staff(time.monotonic())
 
     def _take_frames(self) -> None:
@@ -292,11 +301,14 @@ class LocalEngine:
         elif worker.attempt is not None and worker.attempt.id == ident:
             if kind != _wire.DONE:
                 index, count = int(meta[0]), int(meta[3]) if kind == _wire.VALUES else 1
-                if index + count <= worker.next_index:
-                    return  # told before it died, and found in its tray
-                if index != worker.next_index:
+                known = worker.next_index - index
+                if count <= known:
+                    return  # found in its tray before
+                if known < 0 or (known and kind != _wire.VALUES):
                     raise ValueError(f"item {index} is told of before {worker.next_index}")
-                worker.next_index += count
+                worker.next_index = index + count
+                if known:
+                    frame = kind, flags, ident, (*meta, known), body
             if flags & _wire.RETIRING:
                 self._leaves(worker, frame)
                 return
@@ -384,6 +396,39 @@ class LocalEngine:
     def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
         if not worker.give(attempt):
             self._crew.wait_for_room(worker)
+        if attempt.hi - attempt.lo > 1:
+            at = time.monotonic() + OVERDUE
+            worker.watch = self._timers.at(at, partial(self._ask_to_yield, worker, attempt))
+
+    # Spans that take long ------------------------------------------------------------------------
+
+    def _ask_to_yield(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        """The worker sees it before it begins another item."""
+        if worker.attempt is attempt and worker.dead_at is None:
+            if worker.begun and worker.row.started_ns:
+                worker.row.ask_to_yield(attempt.id)
+                self._watch(worker, partial(self._take_back, worker, attempt), SETTLED)
+            else:
+                self._watch(worker, partial(self._ask_to_yield, worker, attempt), OVERDUE)
+
+    def _take_back(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        """It is still at it: so what it has not begun by now, it never will."""
+        if worker.attempt is not attempt or worker.dead_at is not None or worker.last_read:
+            return
+        row = worker.row
+        running = row.index
+        if row.phase != RUNNING or not row.started_ns or not attempt.lo <= running < attempt.hi:
+            self._watch(worker, partial(self._take_back, worker, attempt), SETTLED)
+            return
+        frames = worker.unsent()
+        if frames:
+            self._fresh(worker, frames)
+        if running + 1 < attempt.hi:
+            attempt.hi = running + 1
+            self._given_back.append(GivenBack(attempt.id, attempt.hi))
+
+    def _watch(self, worker: WorkerProcess, call: Callable[[], None], after: float) -> None:
+        worker.watch = self._timers.at(time.monotonic() + after, call)
 
     # The ladder ----------------------------------------------------------------------------------
 

@@ -53,8 +53,11 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
             continue
         run = None
         if kind == _wire.VALUES:
-            index, started_at, ended_at, count = meta
+            index, started_at, ended_at, count, *known = meta
             values: list[Any] = _loads(body)  # plain ones: nothing of the user's runs here
+            if known:  # of those that were found in the tray
+                del values[: known[0]]
+                index, count = index + known[0], count - known[0]
             events.append(Succeeded(attempt, index, Returned(values, started_at, ended_at), count))
         elif kind == _wire.FAILURE:
             events.append(_failed(attempt, meta, body))

@@ -75,6 +75,7 @@ class WorkerProcess:
         self.exitcode: int | None = None
         self.timer: Timer | None = None  # the ladder's next step, or the bound of its leaving
         self.bound: Timer | None = None  # of its death
+        self.watch: Timer | None = None  # whether its span takes long
 
         fds: list[int] = []
         self.row_number = board.allot_row()
@@ -141,7 +142,7 @@ class WorkerProcess:
             self.last_read = any(frame[1] & _wire.LAST for frame in frames)
 
     def unsent(self) -> list[Frame]:
-        """Of a dead one: what lies in its tray, as frames. Some may have been sent."""
+        """What lies in its tray, as frames. Some may have been sent."""
         attempt, row = self.attempt, self.row
         if attempt is None or not self.begun:
             return []
@@ -200,10 +201,11 @@ class WorkerProcess:
     # The end -------------------------------------------------------------------------------------
 
     def cancel_timers(self) -> None:
-        """No step of the ladder is to come."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        """No step of the ladder is to come, and no look at its span."""
+        for timer in (self.timer, self.watch):
+            if timer is not None:
+                timer.cancel()
+        self.timer = self.watch = None
 
     def forget_results(self) -> None:
         """All that it has answered was unpickled, or never will be."""

@@ -1,0 +1,96 @@
+"""The rest of a span that an engine gives back while an item of it runs: a task of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from andon._core import actions as ac
+from andon._core import events as ev
+from andon.outcome import TaskState
+from andon.policy import collect_all
+from tests.core.test_machine import Line, of
+
+
+def give_back(line: Line, attempt: int, index: int) -> list[ac.Action]:
+    return line.post(ev.GivenBack(attempt, index))
+
+
+def make_line(slots: int = 2) -> Line:
+    line = Line()
+    line.post(ev.SlotsChanged(slots))
+    line.open(1, policy=collect_all())
+    return line
+
+
+def test_the_rest_is_sent_at_once_as_a_task_of_its_own() -> None:
+    line = make_line()
+    line.submit(10, size=9)
+    line.succeed(1, 0, 2)
+    split, send = give_back(line, 1, 4)
+    assert split == ac.Split(10, -1)
+    assert send == ac.Send(2, -1, 1, 4, 8, False)  # four items took long: no more than that
+    line.succeed(2, 4, 4)
+    line.end(2)
+    line.succeed(1, 2, 2)
+    line.end(1)
+    assert [a.task for a in of(line.actions, ac.TaskOver)] == [10]
+    assert of(line.actions, ac.Send)[-1] == ac.Send(3, -1, 1, 8, 9, False)
+    line.succeed(3, 8)
+    line.end(3)
+    line.leave()
+    assert [a.task for a in of(line.actions, ac.TaskOver)] == [10, -1]
+    assert [(a.index, a.count) for a in line.outcomes(10) + line.outcomes(-1)] == [
+        (0, 2), (2, 2), (4, 4), (8, 1),
+    ]  # fmt: skip
+
+
+def test_a_rest_is_split_again() -> None:
+    line = make_line()
+    line.submit(10, size=9)
+    give_back(line, 1, 1)
+    assert of(line.actions, ac.Send)[-1] == ac.Send(2, -1, 1, 1, 2, False)
+    line.succeed(2, 1)
+    line.end(2)
+    assert of(line.actions, ac.Send)[-1] == ac.Send(3, -1, 1, 2, 4, False)
+    give_back(line, 3, 3)
+    assert of(line.actions, ac.Split)[-1] == ac.Split(-1, -2)
+
+
+@pytest.mark.parametrize("index", [0, 9, 10])
+def test_what_comes_late_changes_nothing(index: int) -> None:
+    line = make_line()
+    line.submit(10, size=9)
+    assert give_back(line, 1, index) == []
+    assert give_back(line, 7, 1) == []
+
+
+def test_s12_the_rest_of_a_stopping_task_is_not_sent_again() -> None:
+    line = make_line()
+    line.submit(10, size=9)
+    line.cancel(10)
+    assert give_back(line, 1, 4) == []
+    line.stopped(1, 0)
+    line.end(1)
+    assert [a.count for a in line.outcomes(10)] == [1, 8]
+    assert line.outcomes(10)[1].started is False
+
+
+def test_s4_a_stop_cancels_the_rest_that_waits() -> None:
+    line = make_line(slots=1)
+    line.submit(10, size=9)
+    give_back(line, 1, 4)
+    line.stop()
+    (rest,) = line.outcomes(-1)
+    assert (rest.state, rest.index, rest.count) == (TaskState.CANCELLED, 4, 5)
+    line.stopped(1, 0)
+    line.end(1)
+    assert [(a.index, a.count) for a in line.outcomes(10)] == [(0, 1), (1, 3)]
+
+
+def test_s25_a_death_fails_the_item_that_ran_and_no_other() -> None:
+    line = make_line()
+    line.submit(10, size=9)
+    give_back(line, 1, 4)
+    line.die(1, 0)
+    assert [(a.state, a.index) for a in line.outcomes(10)] == [(TaskState.FAILED, 0)]
+    assert of(line.actions, ac.Send)[-1] == ac.Send(3, 10, 1, 1, 4, False)
