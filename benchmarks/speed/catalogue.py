@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.speed import async_pools, others, pools
+from benchmarks.speed import async_pools, events, pools
 
 LIBRARIES: dict[str, type[pools.Pool]] = {
     "andon": pools.Andon,
@@ -16,9 +16,8 @@ LIBRARIES: dict[str, type[pools.Pool]] = {
     "trio-parallel": async_pools.TrioParallel,
     "anyio": async_pools.AnyIO,
 }
-IDEAL = "ideal"
 EVENTS: dict[str, type[pools.Pool]] = {
-    "multiprocessing.Event": others.SharedEvent,
-    "Manager().Event": others.ManagersEvent,
+    "multiprocessing.Event": events.SharedEvent,
+    "Manager().Event": events.ManagersEvent,
 }
-ALL: dict[str, type[pools.Pool]] = {**LIBRARIES, IDEAL: others.Ideal, **EVENTS}
+ALL: dict[str, type[pools.Pool]] = {**LIBRARIES, **EVENTS}

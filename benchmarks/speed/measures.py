@@ -19,12 +19,14 @@ from typing import Any
 
 from benchmarks.programs import ROOT, module_command
 from benchmarks.speed import system, work
+from benchmarks.speed.ideal import Ideal
 from benchmarks.speed.pools import Pool
 from benchmarks.speed.system import MB
 
 Values = dict[str, float]
 
 ARRAY = 8_000_000  # bytes
+_SLICES = 6  # each long enough for beginnings and ends not to count
 _LENGTHS = [  # microseconds, how many: equal sums per worker, for two
     (1_000_000, 2),
     (100_000, 4),
@@ -94,10 +96,31 @@ def round_trip(pool: Pool, size: int, unit: float) -> Values:
 # Real work ----------------------------------------------------------------------------------------
 
 
+def _beside_ideal(pool: Pool, lists: list[list[int]]) -> list[tuple[float, float]]:
+    """For each list: seconds of the pool, and of the ideal right before it: a machine's speed may
+    change within seconds, so they must be close together."""
+    found = []
+    ideal = Ideal(pool.workers)
+    try:
+        ideal.seconds(lists[0][:100])
+        for items in lists:
+            least = ideal.seconds(items)
+            begun = time.perf_counter()
+            results = pool.map(work.spin, items)
+            found.append((time.perf_counter() - begun, least))
+            assert len(results) == len(items)
+    finally:
+        ideal.close()
+    return found
+
+
 def _spin(pool: Pool, size: int, micros: float, unit: float) -> Values:
-    items = [max(1, round(micros * unit))] * size
-    seconds = pool.timed_map(work.spin, items)
-    return {"share": seconds / size, "seconds": seconds}
+    items = [max(1, round(micros * unit))] * max(1, size // _SLICES)
+    found = _beside_ideal(pool, [items] * _SLICES)
+    return {
+        "share": statistics.median(ideal / seconds for seconds, ideal in found),
+        "seconds": sum(seconds for seconds, _ in found),
+    }
 
 
 def spin_50us(pool: Pool, size: int, unit: float) -> Values:
@@ -112,12 +135,10 @@ def mixed(pool: Pool, size: int, unit: float) -> Values:
     """`size`: the longest item, in microseconds; the others in proportion."""
     scale = size / 1_000_000 * unit
     items = [max(1, round(micros * scale)) for micros, count in _LENGTHS for _ in range(count)]
-    orders = {
-        "last": items[::-1],
-        "first": items,
-        "random": random.Random(4).sample(items, len(items)),
-    }
-    return {name: pool.timed_map(work.spin, order) for name, order in orders.items()}
+    at_random = random.Random(4).sample(items, len(items))
+    found = _beside_ideal(pool, [items[::-1], items, at_random])
+    ratios = [seconds / ideal for seconds, ideal in found]
+    return dict(zip(("last", "first", "random"), ratios, strict=True))
 
 
 # Large arguments and results ----------------------------------------------------------------------

@@ -77,14 +77,6 @@ class Pool:
         """With default chunks."""
         raise NotImplementedError
 
-    def timed_map(self, fn: Callable[..., Any], items: list[Any]) -> float:
-        """Seconds that `map` takes."""
-        begun = time.perf_counter()
-        results = self.map(fn, items)
-        seconds = time.perf_counter() - begun
-        assert len(results) == len(items)
-        return seconds
-
     def stream(self, fn: Callable[..., Any], items: Iterable[Any], ordered: bool) -> Iterator[Any]:
         """Results one by one."""
         raise Unsupported

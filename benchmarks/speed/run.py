@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.hosts import Host, HostDied, end_orphans
 from benchmarks.speed import work
-from benchmarks.speed.catalogue import ALL, IDEAL
+from benchmarks.speed.catalogue import ALL, EVENTS
 from benchmarks.speed.rows import ROWS, Row
 
 Result = dict[str, Any]  # what is written as JSON
@@ -26,7 +26,7 @@ def iterations_per_microsecond() -> float:
 
 
 class Run:
-    """`libraries`: those that are installed; the ideal and the events take part by themselves."""
+    """`libraries`: those that are installed; the events take part by themselves."""
 
     def __init__(
         self,
@@ -47,20 +47,17 @@ class Run:
     def row(self, row: Row) -> Result:
         """One row, all rounds; as it is written."""
         method = row.method or self._method
-        names = [n for n in row.participants if n in self._libraries or (n in ALL and n == IDEAL)]
-        names += [n for n in row.participants if n not in self._libraries and "Event" in n]
+        names = [n for n in row.participants if n in self._libraries or n in EVENTS]
         names = [n for n in names if row.method is None or ALL[n].start in ("", method)]
         cells: dict[str, Result] = {name: self._cell(row, name, method) for name in names}
         rounds = min(self._rounds, row.rounds or self._rounds)
         for number in range(rounds):
             takes_part = [name for name in names if "size" in cells[name]]
-            # Nobody is always first, or always after the same one; but the ideal.
-            others = [name for name in takes_part if name != IDEAL]
-            turn = number % max(1, len(others))
-            for name in [IDEAL] * (IDEAL in takes_part) + others[turn:] + others[:turn]:
+            turn = number % max(1, len(takes_part))  # nobody is always first
+            for name in takes_part[turn:] + takes_part[:turn]:
                 self._say(f"{row.name}: round {number + 1} of {rounds}, {name}")
                 found = self._ask(row, name, method, cells[name]["size"], None)
-                self._note(row, cells, name, number, found)
+                self._note(row, name, cells[name], found)
         for cell in cells.values():
             if not any(cell["values"].values()):
                 cell.pop("size", None)
@@ -73,7 +70,7 @@ class Run:
             "metrics": [metric._asdict() for metric in row.metrics],
             "targets": [target._asdict() for target in row.targets],
             "full_size": row.quick if self._quick else row.size,
-            "cells": {name: cell for name, cell in cells.items() if name != IDEAL},
+            "cells": cells,
         }
 
     def _cell(self, row: Row, name: str, method: str) -> Result:
@@ -97,26 +94,17 @@ class Run:
             cell["error"] = found["error"]
         return cell
 
-    def _note(
-        self, row: Row, cells: dict[str, Result], name: str, number: int, found: Result
-    ) -> None:
-        cell = cells[name]
-        if found.get("unsupported"):
-            cell["unsupported"] = True
-            del cell["size"]
-            return
+    def _note(self, row: Row, name: str, cell: Result, found: Result) -> None:
         if "values" not in found:
-            cell["error"] = found["error"]
-            self._tell_error(row, name, found["error"])
+            if found.get("unsupported"):
+                cell["unsupported"] = True
+            else:
+                self._tell_error(row, name, found["error"])
+                cell["error"] = found["error"]
             del cell["size"]  # once is enough
             return
         for metric in row.metrics:
-            value = found["values"][metric.name]
-            if metric.over_ideal and name != IDEAL:
-                # The ideal stands first in each round.
-                ideal = cells[IDEAL]["values"][metric.name][number]
-                value = ideal / value if metric.more else value / ideal
-            cell["values"][metric.name].append(value)
+            cell["values"][metric.name].append(found["values"][metric.name])
 
     def _ask(
         self, row: Row, name: str, method: str, size: int, budget: float | None
