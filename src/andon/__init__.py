@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from andon._async_result import AsyncResult as AsyncResult
     from andon._cancelled import Cancelled as Cancelled
     from andon._runtime.futures import Future as Future
     from andon.context import get_context as get_context
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from andon.policy import Stats as Stats
     from andon.policy import collect_all as collect_all
     from andon.policy import fail_fast as fail_fast
-    from andon.pool import AsyncResult as AsyncResult
     from andon.pool import Pool as Pool
     from andon.report.progress import Progress as Progress
     from andon.task import check as check
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "andon._async_result": ("AsyncResult",),
     "andon._cancelled": ("Cancelled",),
     "andon._runtime.futures": ("Future",),
     "andon.context": ("get_context",),
@@ -91,7 +92,7 @@ _HOMES = {
     ),
     "andon.policy": ("Decision", "Policy", "Stats", "collect_all", "fail_fast"),
     "andon.report.progress": ("Progress",),
-    "andon.pool": ("AsyncResult", "Pool"),
+    "andon.pool": ("Pool",),
     "andon.task": ("check", "current_token", "shield", "sleep"),
     "andon.taskgroup": ("TaskGroup",),
     "andon.token": ("Event", "Token"),

@@ -20,7 +20,7 @@ from tests.unit.imports import SOURCE, Import, cycles, imports, modules
 FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli", "joblib", "testing"},
-    {"_grouping", "aio", "context", "executor", "mapping", "pool", "taskgroup"},
+    {"_async_result", "_grouping", "aio", "context", "executor", "mapping", "pool", "taskgroup"},
     {"report"},
     {"_runtime"},
     {"_engines"},
