@@ -9,6 +9,7 @@ Invariants of both:
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -18,11 +19,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from andon.outcome import Reason
+from andon.report.bottom_row import BottomRow
 from andon.report.progress import Progress, Reporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+_REFRESH = 0.125  # seconds between two drawings of the bar
 
 INTERVAL = 5.0
 """Seconds between two plain lines."""
@@ -37,11 +41,13 @@ def bar(stream: TextIO | None = None, *, last_line: bool = True) -> Reporter:
     stream = sys.stderr if stream is None else stream
     if _is_terminal(stream):
         try:
-            import rich.progress  # noqa: F401  # only to learn whether it is there
+            import rich.console
+            import rich.progress  # only to learn whether it is there
         except ImportError:
             pass
         else:
-            return _Bar(stream)
+            if sys.platform != "win32" or not rich.console.Console(file=stream).legacy_windows:
+                return _Bar(stream)
     return _Lines(stream, last_line=last_line)
 
 
@@ -100,54 +106,62 @@ class _Lines:
 
 
 class _Bar:
-    """A bar that is drawn in place."""
+    """A bar that is drawn in place, in the bottom row (see bottom_row.py)."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._row = BottomRow(stream)
         self._lock = threading.Lock()
-        self._live: RichProgress | None = None
+        self._bar: RichProgress | None = None
         self._task: TaskID | None = None
+        self._over = threading.Event()
 
     def start(self, total: int | None) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
         with self._lock:
-            if self._live is not None:
+            if self._bar is not None or self._over.is_set():
                 return
-            self._live = RichProgress(
+            self._bar = RichProgress(
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[counts]}"),
                 TimeElapsedColumn(),
-                console=Console(file=self._stream),
-                refresh_per_second=8,
-                # rich would send what the program prints to *our* stream: a standard output that
-                # goes into a pipe would end up on the terminal.
-                redirect_stdout=False,
-                redirect_stderr=False,
+                auto_refresh=False,  # it only renders
             )
-            self._task = self._live.add_task("", total=total, counts="")
-            self._live.start()
+            self._task = self._bar.add_task("", total=total, counts="")
+            self._row.open()
+        self._refresher = threading.Thread(target=self._refresh, name="andon-bar", daemon=True)
+        self._refresher.start()
 
     def update(self, snapshot: Progress) -> None:
         with self._lock:
-            self._draw(snapshot)
+            self._note(snapshot)
 
     def finish(self, snapshot: Progress, reason: Reason | None) -> None:
         with self._lock:
-            if self._live is None:
+            if self._bar is None:
                 return
             if snapshot.total is None:
                 # Without a total the bar would stay in the middle of its to and fro.
                 snapshot = replace(snapshot, total=snapshot.finished)
-            self._draw(snapshot)
-            self._live.stop()
-            self._live = None
+            self._note(snapshot)
+            self._over.set()
+            self._row.close(self._rendered())
+            self._bar = None
+        self._refresher.join(1.0)
 
-    def _draw(self, snapshot: Progress) -> None:
-        if self._live is None or self._task is None:
+    def _refresh(self) -> None:
+        try:
+            while not self._over.wait(_REFRESH):
+                with self._lock:
+                    if self._bar is not None:
+                        self._row.draw(self._rendered())
+        except (OSError, ValueError):
+            return  # the terminal is gone, or the stream closed
+
+    def _note(self, snapshot: Progress) -> None:
+        if self._bar is None or self._task is None:
             return
         counts = []
         if snapshot.failed:
@@ -156,9 +170,20 @@ class _Bar:
             counts.append(f"[yellow]{snapshot.cancelled} cancelled[/yellow]")
         if snapshot.running:
             counts.append(f"{snapshot.running} running")
-        self._live.update(
+        self._bar.update(
             self._task,
             completed=snapshot.finished,
             total=snapshot.total,
             counts=" · ".join(counts),
         )
+
+    def _rendered(self) -> str:
+        from rich.console import Console
+
+        assert self._bar is not None
+        text = io.StringIO()
+        console = Console(file=text, force_terminal=True, legacy_windows=False)
+        # One column is left free: a terminal may go on to the next line after the last.
+        console.width = max(1, self._row.width - 1)
+        console.print(self._bar.get_renderable(), end="", no_wrap=True, overflow="crop", crop=True)
+        return text.getvalue().strip("\n").partition("\n")[0]
