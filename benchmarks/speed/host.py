@@ -38,12 +38,11 @@ def _measure(
     budget: float | None,
 ) -> dict[str, Any]:
     """With a `budget`: find the size that takes about so many seconds, at most `size`."""
-    from benchmarks.speed import measures, system
+    from benchmarks.speed import measures
     from benchmarks.speed.catalogue import ALL
     from benchmarks.speed.rows import ROWS
 
     pool, this = ALL[name](workers, method), ROWS[row]
-    before = system.in_shared_memory()
     if this.opened:
         pool.open()
         try:
@@ -55,8 +54,6 @@ def _measure(
             pool.close()
     else:
         values = this.measure(pool, size, unit)
-    if any(metric.name == "left" for metric in this.metrics) and "left" not in values:
-        values["left"] = float(len(system.left_in_shared_memory(before)))
     return {"values": values}
 
 

@@ -170,15 +170,20 @@ def arrays_in(pool: Pool, size: int, unit: float) -> Values:
     return {"rate": total / seconds / MB, "peak": peak.beyond_start / MB, "seconds": seconds}
 
 
+def _maker() -> Any:
+    """What makes a block; ready in this process, so that numpy is no part of the parent's peak."""
+    make = work.make_array if has_numpy() else work.make_bytes
+    make(8)
+    return make
+
+
 def arrays_out(pool: Pool, size: int, unit: float) -> Values:
-    what = (ARRAY, has_numpy())
-    if what[1]:
-        import numpy  # noqa: F401  # not a part of the parent's peak
-    pool.together(work.make_block, [what] * pool.workers)
+    make = _maker()
+    pool.together(work.make_ready, [(make, ARRAY)] * pool.workers)
     peak = system.Peak()
     begun = time.perf_counter()
     total = 0
-    for block in pool.stream(work.make_block_of, [what] * size, True):
+    for block in pool.stream(make, [ARRAY] * size, True):
         total += work.touch(block)
     seconds = time.perf_counter() - begun
     assert total == size * ARRAY
@@ -186,13 +191,11 @@ def arrays_out(pool: Pool, size: int, unit: float) -> Values:
 
 
 def one_large_result(pool: Pool, size: int, unit: float) -> Values:
-    what = (size, has_numpy())
-    if what[1]:
-        import numpy  # noqa: F401
-    pool.call(work.make_ready, *what)
+    make = _maker()
+    pool.together(work.make_ready, [(make, size)] * pool.workers)
     peak = system.Peak()
     begun = time.perf_counter()
-    block = pool.call(work.make_block, *what)
+    block = pool.call(make, size)
     seconds = time.perf_counter() - begun
     assert work.touch(block) == size
     return {"rate": size / seconds / MB, "peak": peak.beyond_start / MB}

@@ -237,7 +237,6 @@ _ROWS = [
         20_000_000,
         (Target("peak", 2_050.0),),
         fresh=True,
-        workers=1,
         rounds=2,
     ),
     *(_cold(method, workers) for method in ("fork", "forkserver", "spawn") for workers in (2, 8)),

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from benchmarks.hosts import Host, HostDied, end_orphans
-from benchmarks.speed import work
+from benchmarks.speed import system, work
 from benchmarks.speed.catalogue import ALL, EVENTS
 from benchmarks.speed.rows import ROWS, Row
 
@@ -111,6 +111,7 @@ class Run:
     ) -> Result:
         if row.fresh and name in self._hosts:
             self._hosts.pop(name).close()
+        before = system.in_shared_memory()
         if name not in self._hosts:
             self._hosts[name] = Host("speed.host", name)
         host = self._hosts[name]
@@ -133,6 +134,9 @@ class Run:
             host.kill()
         if row.fresh:
             self._hosts.pop(name).close()
+            if "values" in found:  # now that its process has ended
+                left = system.left_in_shared_memory(before)
+                found["values"].setdefault("left", float(len(left)))
         end_orphans({each.pid for each in self._hosts.values()})
         return found
 

@@ -31,24 +31,30 @@ def touch(block: Any) -> int:
     return len(view) if sum(view[::PAGE]) >= 0 else 0
 
 
-_blocks: dict[tuple[int, bool], Any] = {}
+_blocks: dict[str, Any] = {}
 
 
-def make_block(size: int, numpy: bool) -> Any:
-    """That many bytes: an array where numpy is installed. Each process makes one, and keeps it."""
-    key = size, numpy
-    if key not in _blocks:
-        if numpy:
-            import numpy as np
+def make_array(size: int) -> Any:
+    """That many bytes, as an array. Each process makes one, and keeps it."""
+    import numpy as np
 
-            _blocks[key] = np.ones(size // 8)
-        else:
-            _blocks[key] = b"\1" * size
-    return _blocks[key]
+    block = _blocks.get("array")
+    if block is None or block.nbytes != size:
+        block = _blocks["array"] = np.ones(size // 8)
+    return block
 
 
-def make_block_of(size_and_kind: tuple[int, bool]) -> Any:
-    return make_block(*size_and_kind)
+def make_bytes(size: int) -> bytes:
+    """The same where there is no numpy."""
+    block = _blocks.get("bytes")
+    if block is None or len(block) != size:
+        block = _blocks["bytes"] = b"\1" * size
+    return block
+
+
+def make_ready(make: Any, size: int) -> None:
+    """So that making it is no part of the time."""
+    make(size)
 
 
 def cost_of(check: Any, repeats: int = 200, number: int = 1000) -> float:
@@ -83,7 +89,3 @@ def cost_of_event(path: str, index: int, workers: int, repeats: int = 50) -> flo
     """Of the event's `is_set()` in a task, while so many do the same."""
     meet(path, index, workers)
     return cost_of(_event.is_set, repeats, 100)
-
-
-def make_ready(size: int, numpy: bool) -> None:
-    make_block(size, numpy)
