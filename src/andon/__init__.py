@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from andon import aio as aio
     from andon._async_result import AsyncResult as AsyncResult
     from andon._cancelled import Cancelled as Cancelled
     from andon._runtime.futures import Future as Future
@@ -148,6 +149,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "aio":  # a module; only those who ask for it pay for asyncio
+        return importlib.import_module("andon.aio")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'andon' has no attribute {name!r}")
@@ -157,4 +160,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, "aio"})

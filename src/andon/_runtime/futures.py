@@ -119,16 +119,11 @@ class Future(_Future[T], Generic[T]):
 
     def take(self, task: Task, outcome: Outcome) -> None:
         """The outcome; a sink's method."""
-        if outcome.state is TaskState.FAILED:
-            assert outcome.error is not None
-            self._fail(outcome.error)
+        error = error_of(task, outcome)
+        if outcome.state is TaskState.CANCELLED and isinstance(error, TaskCancelledError):
+            self._stop(error)
         else:
-            assert isinstance(outcome.error, TaskCancelledError)
-            broken = task.group.broken
-            if broken is not None and outcome.started is False:
-                self._fail(broken)  # nobody cancelled it: the pool gave up (S42)
-            else:
-                self._stop(outcome.error)
+            self._fail(error)
 
     def take_run(self, task: Task, run: Run) -> None:
         """The value; a sink's method."""
@@ -183,6 +178,15 @@ class Future(_Future[T], Generic[T]):
             if self._state == PENDING:
                 self._state = RUNNING
             return self._state in (RUNNING, FINISHED)
+
+
+def error_of(task: Task, outcome: Outcome) -> BaseException:
+    """What who asks for the result of a task that did not succeed is told instead."""
+    broken = task.group.broken
+    if broken is not None and outcome.started is False:
+        return broken  # nobody cancelled it: the pool gave up (S42)
+    assert outcome.error is not None
+    return outcome.error
 
 
 class _Callbacks:

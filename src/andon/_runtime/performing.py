@@ -153,7 +153,10 @@ class Performer:
                 case ac.Split():
                     self._tasks[action.part] = self._tasks[action.task].rest(action.part)
                 case ac.PullWord():
-                    self._pull_word(self._groups[action.group].token, action.reason)
+                    group = self._groups[action.group]
+                    self._pull_word(group.token, action.reason)
+                    if group.reason is not None:  # it was draining, and is stopped now
+                        self._notices.append(partial(self._notify, group))
                 case ac.StopGroup():
                     given_back += self._engine.stop(
                         action.group, None, action.grace, action.kill_after, soon=action.soon

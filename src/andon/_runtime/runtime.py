@@ -42,6 +42,7 @@ from andon.policy import Policy
 from andon.token import Token
 
 _HARDEST = 0.0
+_FEW = 100  # tasks
 _AT_ONCE = 2.0  # seconds to end workers that have done nothing yet
 
 
@@ -142,13 +143,14 @@ class Runtime(Performer):
         *,
         size: int = 1,
         timeout: float | None = None,
+        packed: Any = None,
     ) -> Task:
-        """Pickle in this thread (S28), then hand the task over; never waits for a worker."""
+        """Pickle in this thread (S28), unless it is `packed` by now; then hand the task over.
+        Never waits for a worker."""
         group.check()
         self._check_usable()
-        if group.variables:
-            call.fn = in_context(call.fn, group.variables)
-        packed = self._caps.pack(call)
+        if packed is None:
+            packed = self.pack(group, call)
         with gate:
             with self._lock:
                 self._check_usable()
@@ -162,6 +164,12 @@ class Runtime(Performer):
                 self._take(ev.Submitted(group.id, task.id, index, size, timeout))
             self._deliver()
         return task
+
+    def pack(self, group: Group, call: Call) -> Any:
+        """Pickle a call, for `submit` (S28)."""
+        if group.variables:
+            call.fn = in_context(call.fn, group.variables)
+        return self._caps.pack(call)
 
     def cancel_task(self, task: Task) -> None:
         """Stop one task (S35)."""
@@ -233,6 +241,14 @@ class Runtime(Performer):
         self._check_own()
         with self._lock:
             return self._engine.look()
+
+    def is_quick(self) -> bool:
+        """May a stop be asked for without anybody noticing the time? To stop thousands of tasks
+        takes a moment, and so does waiting for somebody who is at it."""
+        if len(self._tasks) > _FEW or not self._lock.acquire(blocking=False):
+            return False
+        self._lock.release()
+        return True
 
     def wait_idle(self) -> None:
         """Block until every task of every group is over."""

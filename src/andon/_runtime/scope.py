@@ -198,9 +198,11 @@ class Scope:
         absorbed: bool,
         interrupted: bool = False,
         more: Sequence[BaseException] = (),
+        parents: bool = True,
     ) -> bool:
         """All is over: raise what there is to raise; True where the body's error is absorbed.
-        `more`: errors of the body's own helpers, besides `error`."""
+        `more`: errors of what the body has run beside itself. `parents`: where an outer scope has
+        stopped this one, raise its `Cancelled`."""
         group = self.group
         bridge.raise_pending()
         if isinstance(error, _BARE) and not absorbed:
@@ -213,7 +215,7 @@ class Scope:
             note_failures(interrupt, group, owner)
             raise interrupt from None
         body = None if absorbed else error
-        if group.reason is not None and group.reason.kind is ReasonKind.PARENT:
+        if parents and group.reason is not None and group.reason.kind is ReasonKind.PARENT:
             self._raise_parents(body, owner, more)
         self._raise(group, body, owner, more)
         return True

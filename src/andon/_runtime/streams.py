@@ -138,13 +138,17 @@ class Stream(Reading, Iterator[Any]):
 
     def close(self) -> None:
         """Read no more input; what was submitted goes its way."""
+        self.stop_reading()
+        thread = self._thread
+        if thread is not None and not self._reading:
+            thread.join(1.0)
+
+    def stop_reading(self) -> None:
+        """As `close`, but does not wait for the thread that reads."""
         self._closed = True
         if self._source is not None:
             self._source.close()
         self._room.notify()
-        thread = self._thread
-        if thread is not None and not self._reading:
-            thread.join(1.0)
 
     def let_go(self) -> None:
         """Nobody has asked for a result, or will: what was submitted goes its way."""
@@ -165,6 +169,25 @@ class Stream(Reading, Iterator[Any]):
             or self._stopping()
             or self._is_over()
         )
+
+    @property
+    def exhausted(self) -> bool:
+        """Is all input read?"""
+        return self._exhausted
+
+    @property
+    def hungry(self) -> bool:
+        """Is a worker free that could have what has been read, while the reader is held up by the
+        input? Whoever waits for results sees to it: `send_waiting`."""
+        return self._thread is not None and self._error is None and self._hungry()
+
+    def send_waiting(self) -> None:
+        """Send what has been read. Pickles."""
+        try:
+            self._send_inbox()
+        except BaseException as error:  # for `take_next` to raise
+            self._error = error
+            self._wakeup.notify()
 
     def _pop(self) -> Run | Outcome | None:
         if self._ordered:

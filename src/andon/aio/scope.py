@@ -1,0 +1,482 @@
+"""A scope in an event loop: how it is opened, stopped and left while the loop runs on.
+
+    loop's thread    calls ──▶ the runtime's lock ─▶ a worker's pipe
+                     Mailbox ◀── outcomes, the stop, the end ── driver thread
+    Lane threads     what takes long, on demand: opening and closing workers, pickling what is
+                     not plainly small, stopping thousands of tasks
+
+Invariants
+ 1. Nothing in the loop's thread waits for a process, a thread or a pickle of unknown size; but
+    `submit` pickles there, and says so, and `fork` forks there.
+ 2. Once the body is left, every wait ends only with what it waits for: a CancelledError that comes
+    meanwhile is noted, stops the group, and leaves at the end.
+ 3. The body and the siblings are cancelled after those who await the failed task have been handed
+    its error: their step of the loop comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
+from contextvars import Token as Reset
+from functools import partial
+from typing import Any
+
+from andon._cancelled import Cancelled, raise_cancelled
+from andon._engines.port import Call
+from andon._grouping import Grouping
+from andon._runtime.interrupts import bridge
+from andon._runtime.options import start_method
+from andon._runtime.scope import Scope, Stop
+from andon._runtime.tasks import Task
+from andon.aio.futures import Future
+from andon.aio.kept import Keeper
+from andon.aio.lane import Lane
+from andon.aio.mailbox import Mailbox, weakly
+from andon.aio.members import Members, interrupted
+from andon.errors import TaskCancelledError
+from andon.outcome import ReasonKind
+
+_AT_A_TIME = 50  # calls that are handed over before the loop has its turn
+_innermost: ContextVar[LoopScope | None] = ContextVar("andon_aio", default=None)
+
+
+class LoopScope(Grouping):
+    """What `andon.aio.TaskGroup` is under its public methods."""
+
+    _loop: asyncio.AbstractEventLoop
+    _mailbox: Mailbox
+    _members: Members
+    _lane: Lane  # orders to the runtime
+    _packing: Lane  # apart: a pickle that hangs must not hold up a stop
+
+    # Entering ------------------------------------------------------------------------------------
+
+    async def _enter(self) -> None:
+        self._check_unused()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an andon.aio.TaskGroup is entered in an asyncio task")
+        self._loop = task.get_loop()
+        self._mailbox = Mailbox(self._loop, weakly(self._leave_behind))
+        self._members = Members(self._loop, task)
+        self._lane = Lane(f"{self.name}-aio")
+        self._packing = Lane(f"{self.name}-packer")
+        self._kept = Keeper(self._loop)
+        self._stopping_for: str | None = None  # a stop that is on its way to the machine
+        self._aborting = self._aborted = False
+        self._after_abort: list[Callable[[], None]] = []
+        self._handed_over = 0  # calls, in this turn of the loop
+        self._unsent: deque[Callable[[], None]] = deque()
+        self._was_interrupted = interrupted()
+        self._over = False  # it was left
+        self._gone = False  # nobody in the loop sees to the end any more
+        self._outer = _innermost.get()
+        self._reset: Reset[LoopScope | None] | None = None
+        # Where the program has Python's own handler, a Ctrl-C waits until we are through with what
+        # must not be left half-way; asyncio.run has its own, which cancels the main task.
+        self._held = bridge.hold()
+        try:
+            scope = await self._open_off_loop()
+        except BaseException:
+            self._release()
+            raise
+        scope.group.on_stopping.append(weakly(self._on_change))
+        scope.bind()
+        self._reset = _innermost.set(self)
+        self._on_change()  # it may be stopping from the start
+
+    async def _open_off_loop(self) -> Scope:
+        how = {"lexical": False, "bridged": False}
+        if self._pool is not None or self._forks():
+            return self._open(**how)  # quick; or a fork, for which no other thread may be at work
+        failed: list[BaseException] = []
+
+        def open_it() -> None:
+            try:
+                self._open(**how)
+            except BaseException as error:
+                failed.append(error)
+
+        context = copy_context()
+        try:
+            cancelled = await self._do(partial(context.run, open_it))
+        except BaseException as error:  # the loop is gone, or a second Ctrl-C
+            self._lane.post(partial(self._abandon, error))
+            raise
+        if failed:
+            raise failed.pop()
+        if cancelled is not None:
+            await self._do(partial(self._abandon, cancelled))
+            raise cancelled
+        return self._entered()
+
+    def _forks(self) -> bool:
+        if self._options["engine"] not in (None, "local"):
+            return False
+        method, context = self._options["start_method_"], self._options["mp_context"]
+        return start_method(method, context, drop_in=False) == "fork"
+
+    # Waiting -------------------------------------------------------------------------------------
+
+    async def _until(self, ready: Callable[[], bool]) -> asyncio.CancelledError | None:
+        """Wait for `ready()`, whatever is cancelled meanwhile; the first such CancelledError."""
+        cancelled: asyncio.CancelledError | None = None
+        while not ready():
+            change = self._kept().change = self._loop.create_future()
+            try:
+                await change
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+                self._take_cancel(error)
+        return cancelled
+
+    async def _do(
+        self, job: Callable[[], object], *, at_once: bool = False
+    ) -> asyncio.CancelledError | None:
+        """Have the lane do it after all that it was given, and wait for that; or do it here, where
+        nothing is before it and it is quick."""
+        if at_once and not self._lane.busy:
+            job()
+            return None
+        done: list[bool] = []
+
+        def do() -> None:
+            try:
+                job()
+            finally:
+                done.append(True)
+                self._mailbox.post(self._wake)
+
+        self._lane.post(do)
+        return await self._until(lambda: bool(done))
+
+    def _wake(self) -> None:
+        change = self._kept().change
+        if change is not None and not change.done():
+            change.set_result(None)
+
+    def _take_cancel(self, error: asyncio.CancelledError) -> None:
+        members = self._members
+        again = members.cancelled is not None
+        if not members.felt(error) or self._scope is None:
+            return
+        if not self._take_interrupt(again):
+            self._order((ReasonKind.PARENT, "its asyncio task was cancelled", None))
+
+    def _take_interrupt(self, again: bool) -> bool:
+        """Does a cancellation come of a Ctrl-C? The first stops, the second kills (S32)."""
+        if self._was_interrupted or not interrupted():
+            return False
+        self._order((ReasonKind.INTERRUPT, "Ctrl-C", None), 0.0 if again else None)
+        return True
+
+    # Stopping ------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Of the body's operations (S14)."""
+        group = self._entered().group
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if not here:
+            raise RuntimeError(f"{self!r} belongs to an event loop: use it in that loop's thread")
+        group.check()
+        if self._stopping_for is not None:
+            raise_cancelled(self._stopping_for, group.token)
+
+    def _order(self, stop: Stop, hard: float | None = None) -> None:
+        """Stop the group; never blocks. Any thread."""
+        scope = self._entered()
+        kind, message, source = stop
+        if self._stopping_for is None:
+            self._stopping_for = message
+        self._quickly(
+            partial(
+                scope.runtime.stop,
+                scope.group,
+                kind,
+                message,
+                source=source,
+                grace=hard,
+                kill_after=hard,
+            )
+        )
+
+    def stop_task(self, task: Task) -> None:
+        """For a future: stop its task alone. Where the group is stopping, that is seen to."""
+        group = task.group
+        if group.reason is None or not group.token.is_set():
+            self._quickly(task.cancel)
+
+    def cancelled_again(self) -> None:
+        """For a future: who awaits it was cancelled again."""
+        self._take_interrupt(True)
+
+    def _quickly(self, job: Callable[[], object]) -> None:
+        if self._lane.busy or not self._entered().runtime.is_quick():
+            self._lane.post(job)
+        else:
+            job()
+
+    def _on_change(self) -> None:
+        """The group is stopping, has been told why, or is over. Any thread."""
+        scope = self._entered()
+        group = scope.group
+        # A group that drains has not pulled its word: what runs goes on to its end.
+        if (group.reason is not None and group.told and group.token.is_set()) or (
+            scope.runtime.crashed is not None
+        ):
+            self._mailbox.post(self._stopped)
+        self._mailbox.post(self._wake)
+
+    def _stopped(self) -> None:
+        if not self._aborting:
+            self._aborting = True
+            self._loop.call_soon(self._abort)
+
+    def _abort(self) -> None:
+        if self._over:
+            return
+        outer = self._outer
+        by_outer = self._is_stopped_by_outer()
+        if by_outer and outer is not None and not outer._aborted:
+            outer._after_abort.append(self._abort)  # first it cancels its own
+            return
+        self._aborted = True
+        for results in self._kept().maps:
+            results.close()  # what has ended can still be taken
+        self._members.cancel_siblings()
+        if by_outer:
+            self._members.cancel_for_good()
+        else:
+            self._members.cancel_body()
+        waiting, self._after_abort = self._after_abort, []
+        for abort in waiting:
+            abort()
+        self._wake()
+
+    def _is_stopped_by_outer(self) -> bool:
+        """Is this group stopping because of a scope of the same loop around it?"""
+        group, outer = self._entered().group, self._outer
+        return (
+            outer is not None
+            and not outer._gone
+            and outer._loop is self._loop
+            and outer._entered().group.token is group.parent
+            and group.reason is not None
+            and group.reason.kind is ReasonKind.PARENT
+            and group.parent.is_set()
+        )
+
+    # Handing over --------------------------------------------------------------------------------
+
+    def _future(self, fn: Any) -> Future[Any]:
+        name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+        future: Future[Any] = Future(self._loop, self._mailbox, self, name)
+        self._kept().futures.add(future)
+        return future
+
+    def forget(self, future: Future[Any]) -> None:
+        """For a future: it is over."""
+        self._kept().futures.discard(future)
+
+    def _send(self, future: Future[Any], call: Call, limit: float | None) -> None:
+        group = self._entered().group
+        if future._claim():
+            group.runtime.submit(group, call, future._bind, timeout=limit)
+            future._sent()
+
+    def _send_soon(self, future: Future[Any], call: Call, limit: float | None) -> None:
+        """As `_send`, but a few calls at a time, so that thousands do not hold up the loop."""
+        if not self._unsent and self._handed_over < _AT_A_TIME:
+            if not self._handed_over:
+                self._loop.call_soon(self._next_turn)
+            self._handed_over += 1
+            self._send(future, call, limit)
+        else:
+            context = copy_context()
+            self._unsent.append(partial(context.run, self._send_or_tell, future, call, limit))
+
+    def _next_turn(self) -> None:
+        self._handed_over = min(_AT_A_TIME, len(self._unsent))
+        for _ in range(self._handed_over):
+            self._unsent.popleft()()
+        if self._handed_over:
+            self._loop.call_soon(self._next_turn)
+
+    def _send_or_tell(self, future: Future[Any], call: Call, limit: float | None) -> None:
+        try:
+            self._send(future, call, limit)
+        except BaseException as error:  # whoever awaits it is told
+            future.sink.broken(error)
+
+    def _pack_and_send(self, future: Future[Any], call: Call, limit: float | None) -> None:
+        """In the packing lane."""
+        group = self._entered().group
+        try:
+            packed = group.runtime.pack(group, call)
+            if future._claim():
+                group.runtime.submit(group, call, future._bind, timeout=limit, packed=packed)
+                future._sent()
+        except BaseException as error:  # whoever awaits it is told
+            future.sink.broken(error)
+
+    # Leaving -------------------------------------------------------------------------------------
+
+    async def _leave(self, error: BaseException | None) -> bool:
+        """The body is over: wait for all else, close, raise what there is to raise. True where the
+        body's error is absorbed."""
+        scope, members = self._entered(), self._members
+        scope.unbind()
+        if self._reset is not None:
+            with suppress(ValueError):  # left in another context than it was entered in
+                _innermost.reset(self._reset)
+        runtime, group = scope.runtime, scope.group
+        absorbed = True
+        try:
+            if isinstance(error, GeneratorExit):  # the loop is gone, and nobody can wait in it
+                raise error
+            if error is not None:
+                absorbed = self._take_error(error)
+            members.left = True
+            await self._until(lambda: not members.siblings)
+            await self._drain()
+            await self._until(lambda: not members.siblings)  # whoever they have started
+            await self._do(partial(runtime.leave_body, group), at_once=runtime.is_quick())
+            await self._until(lambda: group.closed or runtime.crashed is not None)
+            for results in self._kept().maps:
+                results.close()
+            await self._until(lambda: all(results.ended for results in self._kept().maps))
+            await self._do(self._close, at_once=self._pool is not None and self._watcher is None)
+            # Stopped by a scope around this one, we leave by its cancel: it may be still to come.
+            await self._until(lambda: self._aborted or not self._is_stopped_by_outer())
+        except BaseException:
+            self._leave_behind()
+            raise
+        finally:
+            self._release()
+        runtime.check_crash()
+        return self._conclude(error, absorbed)
+
+    def _take_error(self, error: BaseException) -> bool:
+        """An error leaves the body, or a sibling: stop the group, and note what is to be raised.
+        Is it the group's own, to be absorbed?"""
+        if isinstance(error, asyncio.CancelledError):
+            self._take_cancel(error)
+            return self._members.cancelled is not error
+        scope = self._entered()
+        absorbed, stop = scope.judge(error)
+        if stop is None:
+            return absorbed
+        rest: BaseException | None = error
+        if isinstance(error, BaseExceptionGroup):
+            # Of an asyncio.TaskGroup, most often: what in it is ours already?
+            mine, rest = error.split(lambda each: self._is_own(each))  # 3.11 takes no method
+            if mine is not None and rest is None:
+                first = next(_leaves(mine))
+                absorbed, stop = True, scope.judge(first)[1]
+        if stop is not None:
+            self._order(stop)
+        if rest is not None:
+            self._members.fail(rest)
+        return absorbed
+
+    def _is_own(self, error: BaseException) -> bool:
+        group = self._entered().group
+        if isinstance(error, Cancelled):
+            return error.token is group.token
+        if isinstance(error, TaskCancelledError):
+            return error.reason is group.reason is not None
+        return group.policy.raises and group.owns_failure(error)
+
+    def _sibling_over(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None:
+                self._take_error(error)
+        self._wake()
+
+    async def _drain(self) -> None:
+        """Maps that nobody has iterated run to their end."""
+        try:
+            for results in self._streams:
+                if not results.started:
+                    while not results.skip():
+                        await self._until(results.ready)
+        except (Exception, Cancelled) as error:
+            self._take_error(error)
+        self._streams.clear()
+
+    def _close(self) -> None:
+        try:
+            if self._scope is not None:
+                self._scope.close()
+        finally:
+            if self._watcher is not None:
+                self._watcher.close()
+
+    def _abandon(self, error: BaseException) -> None:
+        if self._scope is not None:
+            self._scope.abandon(error)
+            if self._watcher is not None:
+                self._watcher.close()
+
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            bridge.release()
+        self._kept.close()
+
+    def _leave_behind(self) -> None:
+        """Nobody in the loop can wait any more: stop everything, and have a thread see to the end.
+        Any thread; idempotent."""
+        if self._gone or self._scope is None:
+            return
+        self._gone = True
+        for results in self._kept().maps:
+            results.close()
+        self._order((ReasonKind.CANCEL, "its event loop has ended", None))
+        self._lane.post(partial(self._abandon, GeneratorExit()))
+
+    def _conclude(self, error: BaseException | None, absorbed: bool) -> bool:
+        scope, members = self._entered(), self._members
+        self._over = True
+        cancelled = members.finish()
+        if members.bare is not None:
+            scope.conclude(members.bare, self, False)
+            if members.bare is error:
+                return False
+            raise members.bare
+        try:
+            # An outer scope of asyncio is left by its own CancelledError.
+            scope.conclude(
+                None,
+                self,
+                True,
+                more=members.errors,
+                parents=cancelled is None and not self._is_stopped_by_outer(),
+            )
+        except BaseException:
+            members.cancel_again()
+            raise
+        if cancelled is None:
+            return absorbed
+        if cancelled is error:
+            return False
+        try:
+            raise cancelled
+        finally:
+            del cancelled, error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
