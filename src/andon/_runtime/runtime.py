@@ -245,10 +245,11 @@ class Runtime(Performer):
     def is_quick(self) -> bool:
         """May a stop be asked for without anybody noticing the time? To stop thousands of tasks
         takes a moment, and so does waiting for somebody who is at it."""
-        if len(self._tasks) > _FEW or not self._lock.acquire(blocking=False):
-            return False
-        self._lock.release()
-        return True
+        with gate:
+            if len(self._tasks) > _FEW or not self._lock.acquire(blocking=False):
+                return False
+            self._lock.release()
+            return True
 
     def wait_idle(self) -> None:
         """Block until every task of every group is over."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
 
+from andon._gate import gate
+
 _SLICE = 0.002  # seconds of a loop's turn that the letters of one group may take
 
 
@@ -39,19 +41,20 @@ class Mailbox:
                     lost()
 
     def _empty(self) -> None:
-        # First: a letter that comes from here on, and is not seen below, wakes the loop again.
-        self._woken = False
-        letters = self._letters
-        enough = time.monotonic() + _SLICE
-        try:
-            while letters:
-                letters.popleft()()
-                if time.monotonic() > enough:
-                    break
-        finally:
-            if letters and not self._woken:
-                self._woken = True
-                self._loop.call_soon(self._empty)
+        with gate:  # a letter that is lost would be waited for in vain
+            # First: a letter that comes from here on, and is not seen below, wakes the loop again.
+            self._woken = False
+            letters = self._letters
+            enough = time.monotonic() + _SLICE
+            try:
+                while letters:
+                    letters.popleft()()
+                    if time.monotonic() > enough:
+                        break
+            finally:
+                if letters and not self._woken:
+                    self._woken = True
+                    self._loop.call_soon(self._empty)
 
 
 def weakly(method: Callable[[], object]) -> Callable[[], None]:

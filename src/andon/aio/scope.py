@@ -27,6 +27,7 @@ from typing import Any
 
 from andon._cancelled import Cancelled, raise_cancelled
 from andon._engines.port import Call
+from andon._gate import gate
 from andon._grouping import Grouping
 from andon._runtime.interrupts import bridge
 from andon._runtime.options import start_method
@@ -37,6 +38,7 @@ from andon.aio.kept import Keeper
 from andon.aio.lane import Lane
 from andon.aio.mailbox import Mailbox, weakly
 from andon.aio.members import Members, interrupted
+from andon.aio.sigint import stand_in
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
 
@@ -76,9 +78,10 @@ class LoopScope(Grouping):
         self._gone = False  # nobody in the loop sees to the end any more
         self._outer = _innermost.get()
         self._reset: Reset[LoopScope | None] | None = None
-        # Where the program has Python's own handler, a Ctrl-C waits until we are through with what
-        # must not be left half-way; asyncio.run has its own, which cancels the main task.
+        # A Ctrl-C waits until we are through with what must not be left half-way, whether it is
+        # Python's own handler that takes it, or asyncio's.
         self._held = bridge.hold()
+        self._stands_in = stand_in.hold()
         try:
             scope = await self._open_off_loop()
         except BaseException:
@@ -218,10 +221,11 @@ class LoopScope(Grouping):
         self._take_interrupt(True)
 
     def _quickly(self, job: Callable[[], object]) -> None:
-        if self._lane.busy or not self._entered().runtime.is_quick():
-            self._lane.post(job)
-        else:
-            job()
+        with gate:
+            if self._lane.busy or not self._entered().runtime.is_quick():
+                self._lane.post(job)
+            else:
+                job()
 
     def _on_change(self) -> None:
         """The group is stopping, has been told why, or is over. Any thread."""
@@ -240,6 +244,10 @@ class LoopScope(Grouping):
             self._loop.call_soon(self._abort)
 
     def _abort(self) -> None:
+        with gate:
+            self._cancel_all()
+
+    def _cancel_all(self) -> None:
         if self._over:
             return
         outer = self._outer
@@ -303,11 +311,12 @@ class LoopScope(Grouping):
             self._unsent.append(partial(context.run, self._send_or_tell, future, call, limit))
 
     def _next_turn(self) -> None:
-        self._handed_over = min(_AT_A_TIME, len(self._unsent))
-        for _ in range(self._handed_over):
-            self._unsent.popleft()()
-        if self._handed_over:
-            self._loop.call_soon(self._next_turn)
+        with gate:
+            self._handed_over = min(_AT_A_TIME, len(self._unsent))
+            for _ in range(self._handed_over):
+                self._unsent.popleft()()
+            if self._handed_over:
+                self._loop.call_soon(self._next_turn)
 
     def _send_or_tell(self, future: Future[Any], call: Call, limit: float | None) -> None:
         try:
@@ -430,6 +439,9 @@ class LoopScope(Grouping):
         if self._held:
             self._held = False
             bridge.release()
+        if self._stands_in:
+            self._stands_in = False
+            stand_in.release()
         self._kept.close()
 
     def _leave_behind(self) -> None:
