@@ -452,6 +452,9 @@ class LoopScope(Grouping):
         self._gone = True
         for results in self._kept().maps:
             results.close()
+        if self._scope.runtime.closing:
+            self._lane.post(self._close)  # whoever closes the pool, at exit too, sees to all else
+            return
         self._order((ReasonKind.CANCEL, "its event loop has ended", None))
         self._lane.post(partial(self._abandon, GeneratorExit()))
 
