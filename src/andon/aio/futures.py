@@ -231,6 +231,9 @@ class Sink:
     def over(self, task: Task) -> None:
         """`take` has said it all."""
 
+    def split(self, task: Task, part: Task) -> None:
+        """A lone call has no rest."""
+
     def broken(self, error: BaseException) -> None:
         """andon itself failed, or the call could not be handed over. Any thread."""
         self._settle(None, error, False)
