@@ -44,7 +44,8 @@ class TaskGroup(Grouping):
     `timeout`: seconds for each task, from the start of its call. `grace`: seconds that a task
     which uses its token gets before it is interrupted (5). `kill_after`: seconds from the
     interrupt to the kill (2). `policy`: `fail_fast()` (default) or `collect_all()`. `token`: an
-    `andon.Event` that stops the group when set. `initializer`, `initargs`,
+    `andon.Event` that stops the group when set. `contextvars`: context variables whose values
+    travel with each task. `initializer`, `initargs`, `env` (environment variables of the workers),
     `max_tasks_per_worker`, `start_method`, `mp_context`, `reuse_interrupted` and `engine` are for
     a group with workers of its own; `strict` refuses an engine that cannot kill. `trace`: a
     function that is called with each `TraceEvent`. `progress`: True, or a callable that takes
