@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from andon._async_result import AsyncResult as AsyncResult
     from andon._cancelled import Cancelled as Cancelled
     from andon._runtime.futures import Future as Future
+    from andon._worker.frozen import freeze_support as freeze_support
     from andon.context import get_context as get_context
     from andon.errors import AndonError as AndonError
     from andon.errors import CleanupError as CleanupError
@@ -62,6 +63,7 @@ _HOMES = {
     "andon._cancelled": ("Cancelled",),
     "andon._runtime.futures": ("Future",),
     "andon.context": ("get_context",),
+    "andon._worker.frozen": ("freeze_support",),
     "andon.errors": (
         "AndonError",
         "CleanupError",
@@ -140,6 +142,7 @@ __all__ = [
     "collect_all",
     "current_token",
     "fail_fast",
+    "freeze_support",
     "get_context",
     "imap",
     "map",

@@ -128,7 +128,7 @@ def test_S27_what_was_sent_before_a_death_counts(kind: str) -> None:
 
 
 def test_S21_a_start_that_fails_is_told(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(macos, "interpreter", lambda: ["/nowhere/python"])
+    monkeypatch.setattr(macos, "starting_worker", lambda: ["/nowhere/python"])
     with driver("spawn") as d:
         ident = d.submit(tasks.add, 1)
         broke = d.until(d.broke)

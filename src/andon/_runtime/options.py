@@ -205,7 +205,7 @@ def open_runtime(
     config.env = check_env(env)
     if trace is not None and not callable(trace):
         raise TypeError(f"trace must be a function of one TraceEvent, not {trace!r}")
-    runtime = Runtime(_make_engine(engine), config, name, trace)
+    runtime = Runtime(_make_engine(engine, method), config, name, trace)
     if strict and not runtime.capabilities.can_kill:
         runtime.close()
         raise ValueError(
@@ -214,9 +214,13 @@ def open_runtime(
     return runtime
 
 
-def _make_engine(engine: Any) -> Engine:
+def _make_engine(engine: Any, method: str) -> Engine:
     if engine is None or engine == "local":
         from andon._engines.local.engine import LocalEngine  # loads much
+        from andon._engines.local.interpreter import check_interpreter
+
+        if method != "fork":
+            check_interpreter()
 
         if sys.platform == "linux":  # elsewhere nothing is forked
             from andon._engines.local import template

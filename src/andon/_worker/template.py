@@ -42,6 +42,7 @@ from collections import deque
 from typing import Any, NoReturn
 
 from andon._worker.children import become_subreaper
+from andon._worker.frozen import MARK
 
 assert sys.platform == "linux"
 
@@ -275,7 +276,8 @@ class Template:
             f"import sys; sys.path[:] = {sys.path!r}; "
             "from andon._worker.boot import main; main()"
         )
-        argv = [*self._command, "-c", code, str(serial), *map(str, fds)]
+        start = ["andon._worker.boot"] if self._command[-1] == MARK else ["-c", code]
+        argv = [*self._command, *start, str(serial), *map(str, fds)]
         pid = self._divide()
         if pid:
             return pid

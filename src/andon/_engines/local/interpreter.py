@@ -6,26 +6,52 @@ import os
 import sys
 
 import andon._worker
-
-
-def interpreter() -> list[str]:
-    """The command: what `multiprocessing` would start, where the program has told it."""
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-
-    spawn = sys.modules.get("multiprocessing.spawn")
-    told = spawn.get_executable() if spawn is not None else None
-    return [os.fsdecode(told or sys.executable), *_args_from_interpreter_flags()]
-
+from andon._worker import frozen
 
 WORKER = "andon._worker.boot"
 
 
-def worker_code() -> str:
-    """What follows `-c` for a worker that is started from here."""
-    return start_code(WORKER)
+def interpreter() -> list[str]:
+    """The command: what `multiprocessing` would start, where the program has told it. A frozen
+    application is its own interpreter, and must be ready for that."""
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    executable = _executable()
+    if _is_the_application(executable):
+        frozen.check_support()
+        return [executable, frozen.MARK]
+    return [executable, *_args_from_interpreter_flags()]
 
 
-def start_code(module: str) -> str:
+def check_interpreter() -> None:
+    """Raise what `interpreter` would, before anything is opened."""
+    if _is_the_application(_executable()):
+        frozen.check_support()
+
+
+def _executable() -> str:
+    spawn = sys.modules.get("multiprocessing.spawn")
+    told = spawn.get_executable() if spawn is not None else None
+    return os.fsdecode(told or sys.executable)
+
+
+def _is_the_application(executable: str) -> bool:
+    return frozen.is_frozen() and executable == sys.executable
+
+
+def starting(command: list[str], module: str) -> list[str]:
+    """The command that has a fresh interpreter run that module's `main()`; arguments follow."""
+    if command[-1] == frozen.MARK:
+        return [*command, module]
+    return [*command, "-c", _code(module)]
+
+
+def starting_worker() -> list[str]:
+    """The same for a worker that is started from here."""
+    return starting(interpreter(), WORKER)
+
+
+def _code(module: str) -> str:
     """What follows `-c`: our own path first, then that module's `main()`."""
     path = [p for p in sys.path if type(p) is str]
     home = os.path.dirname(os.path.dirname(os.path.abspath(andon._worker.__file__ or "")))

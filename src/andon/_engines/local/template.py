@@ -31,7 +31,7 @@ from typing import Any
 assert sys.platform == "linux"
 
 from andon._engines.local import descriptors
-from andon._engines.local.interpreter import interpreter, start_code
+from andon._engines.local.interpreter import interpreter, starting
 from andon._engines.local.platform.linux import Hold, Poller
 from andon._engines.local.timers import Handler, Timers
 from andon._gate import uninterrupted
@@ -299,14 +299,13 @@ def _pair() -> tuple[socket.socket, int]:
 
 def _start(method: str) -> Template:
     """A fresh interpreter, in a process group of its own: Ctrl-C is not for it."""
-    ours, theirs = _pair()
     command = interpreter()
-    code = start_code("andon._worker.template")
+    ours, theirs = _pair()
     try:
         # Everything but the socket is closed on exec, or else by the template itself.
         pid = os.posix_spawn(
             command[0],
-            [*command, "-c", code, "3", method, *command],
+            [*starting(command, "andon._worker.template"), "3", method, *command],
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

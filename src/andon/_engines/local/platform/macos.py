@@ -20,7 +20,7 @@ import psutil
 
 from andon._engines.local import descriptors
 from andon._engines.local.channel import Reader, Writer, take
-from andon._engines.local.interpreter import interpreter, worker_code
+from andon._engines.local.interpreter import starting_worker
 from andon._engines.local.timers import Handler
 from andon._worker.signals import INTERRUPT_SIGNAL, STACK_SIGNAL
 
@@ -145,7 +145,7 @@ class Hold:
     """A worker's process: a child of ours, in a process group of its own (see `spawner.Child`)."""
 
     def __init__(self, serial: int, fds: list[int]) -> None:
-        command = [*interpreter(), "-c", worker_code(), str(serial), *map(str, fds)]
+        command = [*starting_worker(), str(serial), *map(str, fds)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

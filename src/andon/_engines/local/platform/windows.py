@@ -22,7 +22,7 @@ from ctypes import wintypes
 assert sys.platform == "win32"
 
 from andon import _wire
-from andon._engines.local.interpreter import interpreter, worker_code
+from andon._engines.local.interpreter import starting_worker
 from andon._engines.local.orders import Orders
 from andon._engines.local.threads import Poller
 from andon._engines.local.timers import Handler
@@ -213,7 +213,7 @@ def _start(serial: int, fds: list[int]) -> subprocess.Popen[bytes]:
     Ctrl-C from the console (S32)."""
     handles = [msvcrt.get_osfhandle(fd) if fd >= 0 else -1 for fd in fds]
     inherited = [handle for handle in handles if handle != -1]
-    command, environ = interpreter(), None
+    command, environ = starting_worker(), None
     base = getattr(sys, "_base_executable", sys.executable)
     if command[0] == sys.executable and base != sys.executable:
         # A virtual environment's executable only starts the true one, as a process of its own.
@@ -223,7 +223,7 @@ def _start(serial: int, fds: list[int]) -> subprocess.Popen[bytes]:
         os.set_handle_inheritable(handle, True)
     try:
         return subprocess.Popen(
-            [*command, "-c", worker_code(), str(serial), *map(str, handles)],
+            [*command, str(serial), *map(str, handles)],
             stdin=subprocess.DEVNULL,
             startupinfo=subprocess.STARTUPINFO(lpAttributeList={"handle_list": inherited}),
             creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
