@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures.process import ProcessPoolExecutor as _Standard
 from contextlib import suppress
 from contextvars import ContextVar
 from contextvars import Token as Reset
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _AT_ONCE = 0.0  # seconds
 
 
-class ProcessPoolExecutor(SharedPool, Executor):
+class ProcessPoolExecutor(SharedPool, _Standard):
     """A `concurrent.futures.Executor` whose running tasks can be cancelled.
 
     ```python
@@ -57,6 +57,9 @@ class ProcessPoolExecutor(SharedPool, Executor):
     - `cancel()` of a future that runs stops it (there, it does nothing). Ask `running()` before;
     - Ctrl-C stops what runs, and workers print no tracebacks of it (there, they do);
     - workers never run `__main__`, and need no guard there.
+
+    It *is* a `concurrent.futures.ProcessPoolExecutor`, for `isinstance` and type checkers; it has
+    none of its code.
     """
 
     _refusal = "cannot schedule new futures after shutdown"

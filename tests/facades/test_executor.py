@@ -73,6 +73,14 @@ def test_a_running_future_says_so(stage: MakeStage) -> None:
     assert not runs.running() and "state=finished returned str" in repr(runs)
 
 
+def test_it_is_an_executor_to_those_who_ask() -> None:
+    with andon.ProcessPoolExecutor(3) as ex:
+        assert isinstance(ex, cf.ProcessPoolExecutor) and isinstance(ex, cf.Executor)
+        assert ex._max_workers == 3  # Dask asks for it
+        theirs = {name for name in vars(cf.ProcessPoolExecutor) if not name.startswith("_")}
+        assert theirs <= set(vars(andon.ProcessPoolExecutor))  # none of its code
+
+
 def test_asyncio_waits_for_them_and_stops_them(stage: MakeStage) -> None:
     running = stage("running")
 
