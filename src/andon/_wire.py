@@ -26,7 +26,8 @@ RETIRE = 7  #   leave when you read this
 READY = 20  #   meta=(pid,)                                 booted; wants INIT or work
 INITED = 21  #  the initializer returned (always sent after INIT succeeded)
 INITFAIL = 22  # meta=(type, message, story)                the initializer raised; worker leaves
-VALUE = 23  #   meta=(index, started_at, ended_at)          body=pickle of the value
+VALUE = 23  #   meta=(index, started_at, ended_at, size)    body=pickle of the value, of that size
+#                                                           where all of it comes, or a ticket
 FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, story)
 #                                                           body=pickle of the exception, or empty
 #               of STAGE_RESULT, message=(the whole of it, the pickling's own, the result's repr)

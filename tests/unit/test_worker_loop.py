@@ -66,7 +66,7 @@ def test_a_value_comes_back_with_its_times() -> None:
     with worker() as w:
         before = time.monotonic()
         answer = w.call(double, 21, index=5)
-        index, started, ended = answer.meta
+        index, started, ended, _ = answer.meta
         assert (answer.kind, answer.value, index, answer.flags) == (VALUE, 42, 5, _wire.LAST)
         assert before <= started <= ended <= time.monotonic()
         assert w.call(get_pid).value == w.pid

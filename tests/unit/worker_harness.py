@@ -96,7 +96,7 @@ class Worker:
         values = frame.value
         assert len(values) == count > 0
         answers = [
-            Answer(_wire.VALUE, 0, frame.attempt, (first + i, started, ended), dumps(value))
+            Answer(_wire.VALUE, 0, frame.attempt, (first + i, started, ended, 0), dumps(value))
             for i, value in enumerate(values)
         ]
         answers[-1] = answers[-1]._replace(flags=frame.flags)

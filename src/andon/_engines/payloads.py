@@ -12,11 +12,13 @@ from andon._core.events import Event
 
 @dataclass(slots=True)
 class Returned:
-    """Items returned: their values, in order; the times of the first start and the last end."""
+    """Items returned: their values, in order; the times of the first start and the last end; the
+    bytes that their values took on the way, where any."""
 
     values: list[Any]
     started_at: float
     ended_at: float
+    size: int = 0
 
 
 @dataclass(slots=True)

@@ -32,7 +32,8 @@ from andon.errors import AndonError
 from andon.outcome import Outcome
 
 _SPAN_SECONDS = 0.005
-_SPAN_BYTES = 4 << 20  # of large items: what is on its way at a time has a bound
+_SPAN_BYTES = 4 << 20  # of large items or results, so that few of them are on their way at a time
+_WAITING_BYTES = 32 << 20  # of results that nobody has taken; but a few in any case
 _LONGEST_SPAN = 8192  # items, whose request fits into a pipe where they are small
 MOST_WAITING = 65536  # items, however many workers and however short they are
 _SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
@@ -88,6 +89,7 @@ class Reading:
         self._buffersize = buffersize
         self._slots = group.runtime.capabilities.slots
         self._weigh = group.runtime.capabilities.weigh
+        self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
         self._longest = max(1, min(_LONGEST_SPAN, MOST_WAITING // self._ahead))
@@ -134,7 +136,10 @@ class Reading:
             return self._buffersize - waiting
         if self._spans >= self._ahead:
             return 0
-        return min(_WAITING * self._ahead * self._chunk, MOST_WAITING) - waiting
+        most = min(_WAITING * self._ahead * self._chunk, MOST_WAITING)
+        if self._result_size:
+            most = min(most, max(self._ahead, _WAITING_BYTES // self._result_size))
+        return most - waiting
 
     def _wants_more(self) -> bool:
         return self._room_for() > 0
@@ -244,9 +249,7 @@ class Reading:
         self._offsets[task.id] = self._submitted - task.index
         self._submitted += task.size
         self._spans += 1
-        weight = self._weigh(task.packed)
-        fits = _SPAN_BYTES * task.size // weight if weight else _LONGEST_SPAN
-        self._longest = max(1, min(fits, _LONGEST_SPAN, MOST_WAITING // self._ahead))
+        self._item_size = self._weigh(task.packed) // task.size
         return self
 
     def split(self, task: Task, part: Task) -> None:
@@ -265,7 +268,8 @@ class Reading:
         if self._fixed is not None:
             return
         fits = int(_SPAN_SECONDS / seconds) if seconds > 0 else self._longest
-        fits = min(fits, self._longest)
+        size = max(self._item_size, self._result_size)
+        fits = min(fits, self._longest, _SPAN_BYTES // size if size else fits)
         if fits < self._chunk:
             self._chunk = max(1, fits)
         else:  # grow by doubling, so that one short item among long ones does no harm

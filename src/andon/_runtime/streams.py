@@ -227,6 +227,7 @@ class Stream(Reading, Iterator[Any]):
         """Items are over, and have succeeded."""
         count = len(run.values)
         self._resolved += count
+        self._result_size = run.size // count
         self._adapt((run.ended_at - run.started_at) / count)
         self._lay(task, run.index, run)
 

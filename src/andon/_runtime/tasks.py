@@ -121,9 +121,9 @@ class Task:
 class Run:
     """Items that follow each other and have all succeeded: what is the same for all is said once.
 
-    `started_at` is the first one's, `ended_at` the last one's."""
+    `started_at` is the first one's, `ended_at` the last one's; `size`: bytes of all values."""
 
-    __slots__ = ("cancel_requested", "ended_at", "index", "started_at", "values")
+    __slots__ = ("cancel_requested", "ended_at", "index", "size", "started_at", "values")
 
     def __init__(self, task: Task, resolve: Resolve) -> None:
         returned: Returned = resolve.payload
@@ -132,6 +132,7 @@ class Run:
         self.cancel_requested = resolve.cancel_requested
         self.started_at = returned.started_at
         self.ended_at = returned.ended_at
+        self.size = returned.size
 
     def outcomes(self) -> list[Outcome]:
         """One for each."""

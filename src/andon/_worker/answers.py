@@ -138,7 +138,8 @@ class Answers:
         held.clear()
         if not end and current.cut_short():
             end = _wire.LAST
-        self._answer(_wire.VALUE, end, (index, started, now), body)
+        size = body.size if isinstance(body, Parcel) else len(body)
+        self._answer(_wire.VALUE, end, (index, started, now, size), body)
         return bool(end)
 
     def _halted(

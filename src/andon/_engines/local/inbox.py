@@ -34,7 +34,7 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
             continue
         kind, _, attempt, meta, body = entry
         if kind == _wire.VALUE:
-            index, started_at, ended_at = meta
+            index, started_at, ended_at, size = meta
             try:
                 value = _loads(body)
             except BaseException as error:
@@ -46,8 +46,9 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
                 run.count += 1
                 run.payload.values.append(value)
                 run.payload.ended_at = ended_at
+                run.payload.size += size
             else:
-                run = Succeeded(attempt, index, Returned([value], started_at, ended_at))
+                run = Succeeded(attempt, index, Returned([value], started_at, ended_at, size))
                 events.append(run)
             del value
             continue
@@ -58,7 +59,8 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
             if known:  # of those that were found in the tray
                 del values[: known[0]]
                 index, count = index + known[0], count - known[0]
-            events.append(Succeeded(attempt, index, Returned(values, started_at, ended_at), count))
+            returned = Returned(values, started_at, ended_at, len(body))
+            events.append(Succeeded(attempt, index, returned, count))
         elif kind == _wire.FAILURE:
             events.append(_failed(attempt, meta, body))
         elif kind == _wire.STOPPED:
