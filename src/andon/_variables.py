@@ -34,7 +34,7 @@ def reduce(var: ContextVar[Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     else:
         number = next((n for n, v in _numbered.items() if v is var), (os.getpid(), id(var)))
         _numbered[number] = var
-        reduced = by_number, (number, var.name, _default(var), place)
+        reduced = by_number, (number, var.name, _default(var), place[1] if place else None)
     _known[id(var)] = var, reduced  # kept, or another may come to have its number
     return reduced
 
@@ -50,13 +50,13 @@ def at_place(module: str, path: str) -> ContextVar[Any]:
 
 
 def by_number(
-    number: Number, name: str, default: tuple[Any, ...], place: Place | None
+    number: Number, name: str, default: tuple[Any, ...], in_main: str | None
 ) -> ContextVar[Any]:
     """The other end of a journey by number."""
     var = _numbered.get(number)
     if var is None:
-        if place is not None:  # a forked worker has inherited `__main__`
-            inherited = vars(sys.modules[place[0]]).get(place[1])
+        if in_main is not None:  # a forked worker has inherited `__main__`
+            inherited = vars(sys.modules["__main__"]).get(in_main)
             var = inherited if type(inherited) is ContextVar else None
         if var is None:
             var = ContextVar(name, default=default[0]) if default else ContextVar(name)

@@ -131,6 +131,7 @@ class _Bar:
             )
             self._task = self._bar.add_task("", total=total, counts="")
             self._row.open()
+            self._row.draw(self._rendered())
         self._refresher = threading.Thread(target=self._refresh, name="andon-bar", daemon=True)
         self._refresher.start()
 
