@@ -1,6 +1,6 @@
 """How fast is andon, beside other pools in the same run?
 
-    python -m benchmarks                       # everything, some ten minutes
+    python -m benchmarks                       # everything, some twenty minutes
     python -m benchmarks round-trip cold       # some rows; `cold` is all that begin with it
     python -m benchmarks --quick               # small sizes: does it run?
     python -m benchmarks bulk-map --libs andon loky --json result.json

@@ -35,6 +35,7 @@ def fill(page: str, name: str, text: str) -> str:
 
 def speed_text(result: dict[str, Any]) -> str:
     text = (
+        "![Medians of andon and of other pools](images/performance.svg)\n\n"
         f"{report.about(result)}\n\n{report.summary(result)}\n\n"
         f"Every library, row by row:\n\n```text\n{report.tables(result)}\n```"
     )

@@ -8,6 +8,7 @@ from benchmarks.figures import Figure, number, verdict
 
 Result = dict[str, Any]
 
+VALUES = ("time", "memory", "whole")
 BOUND = 1.5  # times as much at the largest size as at the smallest, at most
 
 
@@ -23,12 +24,12 @@ def growth(curve: Result, value: str) -> tuple[float, float] | None:
 def all_figures(result: Result) -> list[Figure]:
     found = []
     for curve in result["curves"]:
-        for value in ("time", "memory"):
+        for value in VALUES:
             grown = growth(curve, value)
             if grown is not None:
-                points = curve["points"]
-                span = f"{points[0]['size']:,} to {points[-1]['size']:,} {curve['grows']}"
-                what = f"{curve['name']}: {value} per {_per(curve, value)}, {span}"
+                sizes = [point["size"] for point in curve["points"] if value in point]
+                span = f"{sizes[0]:,} to {sizes[-1]:,} {curve['grows']}"
+                what = f"{curve['name']}: {_words(curve, value)}, {span}"
                 found.append(Figure(what, BOUND, grown[0], "×"))
     return found
 
@@ -40,7 +41,7 @@ def summary(result: Result) -> str:
     grown = [
         both
         for curve in result["curves"]
-        for value in ("time", "memory")
+        for value in VALUES
         if (both := growth(curve, value)) is not None
     ]
     for figure, (_, least) in zip(all_figures(result), grown, strict=True):
@@ -58,12 +59,16 @@ def table(curve: Result) -> str:
     for point in curve["points"]:
         line = f"  {point['size']:>12,} {curve['grows']}"
         line += f"  {point['time'] * 1e6:10.3f} µs per {curve['per']}"
-        if "memory" in point:
-            line += f"  {point['memory']:12,.0f} bytes per {_per(curve, 'memory')}"
+        for value in ("memory", "whole"):
+            if value in point:
+                line += f"  {point[value]:12,.0f} bytes, {_words(curve, value)}"
         lines.append(line)
     return "\n".join(lines)
 
 
-def _per(curve: Result, value: str) -> str:
-    """The machine's time is per event, its memory per task."""
-    return "task" if value == "memory" and curve["per"] == "event" else str(curve["per"])
+def _words(curve: Result, value: str) -> str:
+    if value == "whole":
+        return "the parent's memory"
+    # The machine's time is per event, its memory per task.
+    per = "task" if value == "memory" and curve["per"] == "event" else curve["per"]
+    return f"{value} per {per}"
