@@ -106,6 +106,28 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(bar(Terminal()), _Lines)
 
 
+def test_a_line_that_is_written_over_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    stream = kind()
+    monkeypatch.setattr(sys, "stderr", stream)
+    reporter = bar()
+    reporter.update(at(1))  # not yet
+    reporter.start(10)
+    reporter.update(at(9))
+    reporter.update(at(10, failed=2))
+    reporter.update(at(3, None))
+    reporter.finish(at(10), Reason(ReasonKind.CANCEL, "enough", None, 0.0))
+    reporter.finish(at(1), None)  # once is enough
+    drawn = stream.getvalue().split("\r")[1:]
+    assert [line.strip() for line in drawn] == [
+        f"{'█' * 21}{'░' * 3} 9/10 finished, 2 running, 9.0 s",
+        f"{'█' * 24} 12/10 finished, 2 failed, 2 running, 10.0 s",
+        "3 finished, 2 running, 3.0 s",
+        f"{'█' * 24} 10/10 finished, 2 running, 10.0 s; stopped: cancel: enough",
+    ]
+    assert len(drawn[2]) == len(drawn[1]) and drawn[3].endswith("\n")  # nothing of it stays
+
+
 def test_who_is_told() -> None:
     assert reporter_for(None) is None
     assert reporter_for(False) is None

@@ -1,5 +1,5 @@
-"""Applications that are no scripts: frozen ones, whose executable is no interpreter, and zipped
-ones that bring andon along. They work, and never start themselves again (S42)."""
+"""Applications that are no scripts: frozen ones, whose executable is no interpreter, zipped ones
+that bring andon along, and notebooks. They work, and never start themselves again (S42)."""
 
 from __future__ import annotations
 
@@ -90,3 +90,23 @@ def test_a_zipped_application(env: dict[str, str], zipped: Path) -> None:
     check(result.stdout, result.stderr, env)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines()[-1].startswith(str(zipped))
+
+
+# Notebooks ---------------------------------------------------------------------------------------
+
+
+def test_a_notebook(env: dict[str, str], tmp_path: Path) -> None:
+    """What its cells define, and define anew; a bar; the interrupt button, a SIGINT to a kernel
+    that is full of threads; and its end."""
+    pytest.importorskip("ipykernel", reason="no kernel is installed in this interpreter")
+    # In a process of its own: the client leaves an event loop behind.
+    env = {**env, "IPYTHONDIR": str(tmp_path), "HOME": str(tmp_path)}
+    result = run_python(["-m", "tests.survival.notebook", tmp_path], env=env)
+    assert result.returncode == 0, result.stdout + result.stderr
+    check(result.stdout, "", env)
+    assert result.stdout.splitlines()[-4:] == [
+        "[1, 11, 21] [11]",
+        f"{'█' * 24} 5/5 finished",
+        "error KeyboardInterrupt",
+        "[1, 11, 21]",
+    ]

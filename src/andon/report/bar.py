@@ -1,4 +1,4 @@
-"""Progress for people: a bar where they look at a terminal, plain lines elsewhere.
+"""Progress for people: a bar where they look at a terminal or a notebook, plain lines elsewhere.
 
 Invariants of both:
 1. `update` may come from any thread, and before `start` or after `finish`, where it does nothing:
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from andon.outcome import Reason
 from andon.report.bottom_row import BottomRow
+from andon.report.notebook import NotebookBar, is_notebook
 from andon.report.progress import Progress, Reporter
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ INTERVAL = 5.0
 
 
 def bar(stream: TextIO | None = None, *, last_line: bool = True) -> Reporter:
-    """A reporter for people: a bar where `stream` is a terminal, plain lines elsewhere.
+    """A reporter for people: a bar where `stream` is a terminal or a notebook's, plain lines
+    elsewhere.
 
     `stream` is standard error by default. Plain lines come every five seconds at most, and once at
     the end unless `last_line` is False.
@@ -48,6 +50,8 @@ def bar(stream: TextIO | None = None, *, last_line: bool = True) -> Reporter:
         else:
             if sys.platform != "win32" or not rich.console.Console(file=stream).legacy_windows:
                 return _Bar(stream)
+    if is_notebook(stream):
+        return NotebookBar(stream)
     return _Lines(stream, last_line=last_line)
 
 

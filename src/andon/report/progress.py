@@ -1,6 +1,7 @@
 """Progress: what a group has done so far, and who is told.
 
     a group --Progress--> Watcher (watch.py) --> a Reporter: a bar on a terminal (bar.py)
+                                                             or in a notebook (notebook.py)
                                                              plain lines elsewhere (bar.py)
                                                              the user's own callable
 
