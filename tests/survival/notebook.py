@@ -1,4 +1,4 @@
-"""A notebook without a page: runs cells in a kernel. `python -m tests.survival.notebook DIRECTORY`."""
+"""A notebook without a page, its cells run in a kernel: `-m tests.survival.notebook DIRECTORY`."""
 
 from __future__ import annotations
 
