@@ -17,7 +17,6 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
@@ -26,7 +25,6 @@ from functools import partial
 from typing import Any
 
 from andon._cancelled import Cancelled, raise_cancelled
-from andon._engines.port import Call
 from andon._gate import gate
 from andon._grouping import Grouping
 from andon._runtime.interrupts import bridge
@@ -38,11 +36,11 @@ from andon.aio.kept import Keeper
 from andon.aio.lane import Lane
 from andon.aio.mailbox import Mailbox, weakly
 from andon.aio.members import Members, interrupted
+from andon.aio.sending import Sender
 from andon.aio.sigint import stand_in
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
 
-_AT_A_TIME = 50  # calls that are handed over before the loop has its turn
 _innermost: ContextVar[LoopScope | None] = ContextVar("andon_aio", default=None)
 
 
@@ -53,7 +51,7 @@ class LoopScope(Grouping):
     _mailbox: Mailbox
     _members: Members
     _lane: Lane  # orders to the runtime
-    _packing: Lane  # apart: a pickle that hangs must not hold up a stop
+    _sender: Sender  # with a lane apart: a pickle that hangs must not hold up a stop
 
     # Entering ------------------------------------------------------------------------------------
 
@@ -66,13 +64,10 @@ class LoopScope(Grouping):
         self._mailbox = Mailbox(self._loop, weakly(self._leave_behind))
         self._members = Members(self._loop, task)
         self._lane = Lane(f"{self.name}-aio")
-        self._packing = Lane(f"{self.name}-packer")
         self._kept = Keeper(self._loop)
         self._stopping_for: str | None = None  # a stop that is on its way to the machine
         self._aborting = self._aborted = False
         self._after_abort: list[Callable[[], None]] = []
-        self._handed_over = 0  # calls, in this turn of the loop
-        self._unsent: deque[Callable[[], None]] = deque()
         self._was_interrupted = interrupted()
         self._over = False  # it was left
         self._gone = False  # nobody in the loop sees to the end any more
@@ -87,6 +82,7 @@ class LoopScope(Grouping):
         except BaseException:
             self._release()
             raise
+        self._sender = Sender(self._loop, scope.group, self.name)
         scope.group.on_stopping.append(weakly(self._on_change))
         scope.bind()
         self._reset = _innermost.set(self)
@@ -281,7 +277,7 @@ class LoopScope(Grouping):
             and group.parent.is_set()
         )
 
-    # Handing over --------------------------------------------------------------------------------
+    # Futures -------------------------------------------------------------------------------------
 
     def _future(self, fn: Any) -> Future[Any]:
         name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
@@ -292,48 +288,6 @@ class LoopScope(Grouping):
     def forget(self, future: Future[Any]) -> None:
         """For a future: it is over."""
         self._kept().futures.discard(future)
-
-    def _send(self, future: Future[Any], call: Call, limit: float | None) -> None:
-        group = self._entered().group
-        if future._claim():
-            group.runtime.submit(group, call, future._bind, timeout=limit)
-            future._sent()
-
-    def _send_soon(self, future: Future[Any], call: Call, limit: float | None) -> None:
-        """As `_send`, but a few calls at a time, so that thousands do not hold up the loop."""
-        if not self._unsent and self._handed_over < _AT_A_TIME:
-            if not self._handed_over:
-                self._loop.call_soon(self._next_turn)
-            self._handed_over += 1
-            self._send(future, call, limit)
-        else:
-            context = copy_context()
-            self._unsent.append(partial(context.run, self._send_or_tell, future, call, limit))
-
-    def _next_turn(self) -> None:
-        with gate:
-            self._handed_over = min(_AT_A_TIME, len(self._unsent))
-            for _ in range(self._handed_over):
-                self._unsent.popleft()()
-            if self._handed_over:
-                self._loop.call_soon(self._next_turn)
-
-    def _send_or_tell(self, future: Future[Any], call: Call, limit: float | None) -> None:
-        try:
-            self._send(future, call, limit)
-        except BaseException as error:  # whoever awaits it is told
-            future.sink.broken(error)
-
-    def _pack_and_send(self, future: Future[Any], call: Call, limit: float | None) -> None:
-        """In the packing lane."""
-        group = self._entered().group
-        try:
-            packed = group.runtime.pack(group, call)
-            if future._claim():
-                group.runtime.submit(group, call, future._bind, timeout=limit, packed=packed)
-                future._sent()
-        except BaseException as error:  # whoever awaits it is told
-            future.sink.broken(error)
 
     # Leaving -------------------------------------------------------------------------------------
 

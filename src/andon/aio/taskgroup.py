@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
-from contextvars import Context, copy_context
-from functools import partial
+from contextvars import Context
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -13,7 +12,6 @@ from andon._engines.port import Call
 from andon._runtime.options import check_callable
 from andon.aio.futures import Future
 from andon.aio.scope import LoopScope
-from andon.aio.sizes import is_small
 from andon.aio.streams import Bell, Feed, Results, in_step
 from andon.outcome import Outcome, ReasonKind
 from andon.taskgroup import open_stream
@@ -86,12 +84,7 @@ class TaskGroup(LoopScope):
         limit = self._limit(timeout)
         self._check()
         future: Future[T] = self._future(fn)
-        call = Call(fn, args, kwargs)
-        if is_small(call):
-            self._send_soon(future, call, limit)
-        else:
-            context = copy_context()
-            self._packing.post(partial(context.run, self._pack_and_send, future, call, limit))
+        self._sender.send_soon(future, Call(fn, args, kwargs), limit)
         return await future
 
     def submit(
@@ -109,7 +102,7 @@ class TaskGroup(LoopScope):
         limit = self._limit(timeout)
         self._check()
         future: Future[T] = self._future(fn)
-        self._send(future, Call(fn, args, kwargs), limit)
+        self._sender.send(future, Call(fn, args, kwargs), limit)
         return future
 
     def create_task(
@@ -242,7 +235,7 @@ class TaskGroup(LoopScope):
             group, fn, items, more, timeout=self._limit(timeout), wakeup=bell, **options
         )
         results: Results[Any] = Results(
-            group, stream, feed, bell, self._wake, self._packing
+            group, stream, feed, bell, self._wake, self._sender.packing
         )
         kept = self._kept()
         kept.maps = [each for each in kept.maps if not (each.ended and each.exhausted)]
