@@ -96,9 +96,7 @@ def map(  # it is what it is called everywhere
                 chunksize=chunksize,
                 buffersize=buffersize,
             )
-            while stream.advance():
-                results.extend(stream.front)
-                stream.front.clear()
+            results = stream.take_all()
         except BaseException as error:
             if not scope.leave(error, None):
                 raise

@@ -280,16 +280,14 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         scope = self._open_scope(keep_outcomes=True)
         results: list[T] = []
         try:
-            results.extend(
-                open_stream(
-                    scope.group,
-                    fn,
-                    iterable,
-                    star=star,
-                    timeout=self._times[3],
-                    chunksize=chunksize,
-                )
-            )
+            results = open_stream(
+                scope.group,
+                fn,
+                iterable,
+                star=star,
+                timeout=self._times[3],
+                chunksize=chunksize,
+            ).take_all()
         except BaseException as error:
             if not scope.leave(error, None):
                 raise

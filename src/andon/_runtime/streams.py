@@ -131,6 +131,15 @@ class Stream(Reading, Iterator[Any]):
             if not self._wakeup.wait(self._has_news, left):
                 return False
 
+    def take_all(self) -> list[Any]:
+        """All results that are left, to the end; blocks."""
+        results = list(self.front)
+        self.front.clear()
+        while self.advance():
+            results.extend(self.front)
+            self.front.clear()
+        return results
+
     def drain(self) -> None:
         """Read and run everything, keeping no results: nobody will ask for them."""
         while self.advance():
