@@ -5,9 +5,10 @@ Nothing here decides; the machine in `_core` does, and these are its answers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from andon._record import record
 
 
 class _Word(str, Enum):
@@ -82,7 +83,7 @@ class ReasonKind(_Word):
     SUPERSEDED = "superseded"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Reason:
     """The one cause of a group's stop; the first wins and never changes (S8).
 
@@ -100,7 +101,7 @@ class Reason:
         return f"{self.kind}: {self.message}{by}" if self.message else f"{self.kind}{by}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TraceEvent:
     """One transition of a task or a group, for reports and timelines (S48).
 
@@ -118,7 +119,7 @@ class TraceEvent:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Outcome:
     """What happened to one task; every submitted task gets exactly one (S4).
 

@@ -6,10 +6,10 @@ it must not block, and it must not call back into andon.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from andon._record import record
 from andon.outcome import TaskState
 
 
@@ -21,7 +21,7 @@ class Decision(Enum):
     CANCEL = "cancel"
 
 
-@dataclass(slots=True)
+@record()
 class Stats:
     """A group's counts: items submitted and items that have each outcome."""
 
@@ -53,7 +53,7 @@ class Policy(Protocol):
         """Called once per outcome, after `stats` has counted it."""
 
 
-@dataclass(slots=True)
+@record()
 class _FailFast:
     halt: Decision
     failures_only: bool = True
@@ -64,7 +64,7 @@ class _FailFast:
         return self.halt if state is TaskState.FAILED else Decision.CONTINUE
 
 
-@dataclass(slots=True)
+@record()
 class _CollectAll:
     failures_only: bool = True
     first_failure_decides: bool = False

@@ -44,7 +44,7 @@ _RANK = {
 # What a copy of a machine has to copy; `clone_machine` refuses a machine that has grown a field.
 _MACHINE_FIELDS = {
     "tracing", "slots", "broken", "groups", "_tasks", "_attempts", "_ready", "_timers",
-    "_next_attempt", "_now", "_story", "_out", "_handlers",
+    "_next_attempt", "_next_part", "_now", "_story", "_out", "_handlers",
 }  # fmt: skip
 
 
@@ -131,6 +131,7 @@ def clone_machine(old: Machine) -> Machine:
     new = Machine(tracing=old.tracing)
     new.slots, new.broken = old.slots, old.broken
     new._next_attempt, new._now = old._next_attempt, old._now
+    new._next_part = old._next_part
     new._timers._heap, new._timers._count = list(old._timers._heap), old._timers._count
     tasks: dict[int, TaskRecord] = {}
     for group in old.groups.values():

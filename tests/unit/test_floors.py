@@ -34,6 +34,7 @@ FLOORS: list[set[str]] = [
         "_gate",
         "_multiprocessing",
         "_pickling",
+        "_record",
         "_traceback",
         "_variables",
         "_wire",
@@ -48,7 +49,7 @@ IMPURE = {
     "multiprocessing", "os", "pickle", "random", "select", "signal", "socket", "subprocess",
     "threading", "time",
 }  # fmt: skip
-CORE_MAY_IMPORT = {"_core", "errors", "outcome", "policy", "retry"}
+CORE_MAY_IMPORT = {"_core", "_record", "errors", "outcome", "policy", "retry"}
 
 
 def unit(module: str) -> str:

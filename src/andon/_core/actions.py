@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from andon._record import record
 from andon.outcome import Reason, StoppedBy, TaskState, Verdict
 
 
@@ -14,7 +14,7 @@ class Action:
     __slots__ = ()
 
 
-@dataclass(slots=True)
+@record()
 class Send(Action):
     """Give this attempt to the engine: items `lo` to the end of the task."""
 
@@ -26,7 +26,7 @@ class Send(Action):
     fatal: bool
 
 
-@dataclass(slots=True)
+@record()
 class Split(Action):
     """The rest of a task's items is a task of its own from now on, `part`, told to the same."""
 
@@ -34,7 +34,7 @@ class Split(Action):
     part: int
 
 
-@dataclass(slots=True)
+@record()
 class PullWord(Action):
     """Set the group's stop word, before anything else is told (S6). `reason` is final (S8)."""
 
@@ -42,7 +42,7 @@ class PullWord(Action):
     reason: Reason
 
 
-@dataclass(slots=True)
+@record()
 class StopGroup(Action):
     """Run the ladder over the group's attempts; repeated calls harden (S9).
 
@@ -55,7 +55,7 @@ class StopGroup(Action):
     soon: bool = False
 
 
-@dataclass(slots=True)
+@record()
 class StopAttempt(Action):
     """Run the ladder over one attempt."""
 
@@ -64,14 +64,14 @@ class StopAttempt(Action):
     kill_after: float
 
 
-@dataclass(slots=True)
+@record()
 class Look(Action):
     """Post `Started` for this attempt if it runs: its timeout may be near (S29)."""
 
     attempt: int
 
 
-@dataclass(slots=True)
+@record()
 class Resolve(Action):
     """Items `index` to `index + count` of a task have their outcome; exactly once each (S4).
 
@@ -91,14 +91,14 @@ class Resolve(Action):
     dead: bool = False
 
 
-@dataclass(slots=True)
+@record()
 class TaskOver(Action):
     """Every item of the task is resolved."""
 
     task: int
 
 
-@dataclass(slots=True)
+@record()
 class GroupStopping(Action):
     """The decision is taken: verdict and reason are frozen (S5). Body operations raise now."""
 
@@ -108,7 +108,7 @@ class GroupStopping(Action):
     payload: Any = None
 
 
-@dataclass(slots=True)
+@record()
 class GroupClosed(Action):
     """The group is over: all tasks resolved, no worker busy with it, body left."""
 
@@ -117,7 +117,7 @@ class GroupClosed(Action):
     reason: Reason | None
 
 
-@dataclass(slots=True)
+@record()
 class Trace(Action):
     """One transition (S48)."""
 

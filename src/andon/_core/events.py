@@ -6,9 +6,9 @@ Ids are integers: a group's, a task's, an attempt's. Times are seconds on the mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from andon._record import made, record
 from andon.outcome import ReasonKind, StoppedBy
 from andon.policy import Policy, Stats
 
@@ -22,7 +22,7 @@ class Event:
 # From users, timers and parent groups -----------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record()
 class GroupOpened(Event):
     """`deadline` is absolute; None: none. The machine counts in `stats`."""
 
@@ -31,10 +31,10 @@ class GroupOpened(Event):
     deadline: float | None
     grace: float
     kill_after: float
-    stats: Stats = field(default_factory=Stats)
+    stats: Stats = made(default_factory=Stats)
 
 
-@dataclass(slots=True)
+@record()
 class Submitted(Event):
     """A task of `size` items (1 but for spans); `timeout` per item, from the start of its call.
 
@@ -49,14 +49,14 @@ class Submitted(Event):
     payload: Any = None
 
 
-@dataclass(slots=True)
+@record()
 class BodyLeft(Event):
     """The body is over and adds nothing more; accepted work goes on."""
 
     group: int
 
 
-@dataclass(slots=True)
+@record()
 class StopAsked(Event):
     """Stop a group. `soon` drains: running work finishes. None: the group's own numbers."""
 
@@ -69,7 +69,7 @@ class StopAsked(Event):
     kill_after: float | None = None
 
 
-@dataclass(slots=True)
+@record()
 class TaskCancelAsked(Event):
     """`future.cancel()`: stop this one task, never its group (S35)."""
 
@@ -78,12 +78,12 @@ class TaskCancelAsked(Event):
     kill_after: float | None = None
 
 
-@dataclass(slots=True)
+@record()
 class Ticked(Event):
     """Time has passed; due timers fire."""
 
 
-@dataclass(slots=True)
+@record()
 class Broke(Event):
     """The pool cannot work any more; `payload` is the error for the groups (S42)."""
 
@@ -94,14 +94,14 @@ class Broke(Event):
 # From engines -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record()
 class SlotsChanged(Event):
     """The engine takes this many attempts at once."""
 
     slots: int
 
 
-@dataclass(slots=True)
+@record()
 class Started(Event):
     """Item `index` of the attempt runs since `at` (an answer to `Look`)."""
 
@@ -110,7 +110,7 @@ class Started(Event):
     at: float
 
 
-@dataclass(slots=True)
+@record()
 class Succeeded(Event):
     """Items `index` to `index + count` returned; `payload` holds values and times."""
 
@@ -120,7 +120,7 @@ class Succeeded(Event):
     count: int = 1
 
 
-@dataclass(slots=True)
+@record()
 class Failed(Event):
     """Item `index` raised, or could not be unpickled, or its result not pickled.
 
@@ -134,7 +134,7 @@ class Failed(Event):
     message: str = ""
 
 
-@dataclass(slots=True)
+@record()
 class Stopped(Event):
     """Item `index` ended because it was told to stop."""
 
@@ -145,14 +145,14 @@ class Stopped(Event):
     payload: Any = None
 
 
-@dataclass(slots=True)
+@record()
 class AttemptEnded(Event):
     """The attempt is over and its worker idle, or reaped. Unreported items never started."""
 
     attempt: int
 
 
-@dataclass(slots=True)
+@record()
 class GivenBack(Event):
     """The attempt goes on with what it has begun; its items from `index` on have not, and will not
     (nobody need wait for them behind one that takes long)."""
@@ -161,7 +161,7 @@ class GivenBack(Event):
     index: int
 
 
-@dataclass(slots=True)
+@record()
 class Died(Event):
     """The worker is dead and reaped, its channel read to the end (S27). Ends the attempt.
 
@@ -177,7 +177,7 @@ class Died(Event):
     message: str = ""
 
 
-@dataclass(slots=True)
+@record()
 class Cord(Event):
     """Someone in a worker pulled the stop word of this group; the word is already set (S11).
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from enum import Enum
 
+from andon._record import made, record
 from andon.outcome import GroupState, Reason, TaskState, Verdict
 from andon.policy import Policy, Stats
 
@@ -20,7 +20,7 @@ class StopCause(Enum):
     GROUP = "group"
 
 
-@dataclass(slots=True, eq=False)
+@record(eq=False)
 class TaskRecord:
     """One task. `lo` is its first item without an outcome; items end in order.
 
@@ -59,7 +59,7 @@ class TaskRecord:
         return self.lo >= self.hi
 
 
-@dataclass(slots=True, eq=False)
+@record(eq=False)
 class GroupRecord:
     """One group. `pending` by task, `live` (the engine has them) by attempt."""
 
@@ -72,9 +72,9 @@ class GroupRecord:
     body_left: bool = False
     reason: Reason | None = None
     verdict: Verdict | None = None
-    stats: Stats = field(default_factory=Stats)
-    pending: OrderedDict[int, TaskRecord] = field(default_factory=OrderedDict)
-    live: dict[int, TaskRecord] = field(default_factory=dict)
+    stats: Stats = made(default_factory=Stats)
+    pending: OrderedDict[int, TaskRecord] = made(default_factory=OrderedDict)
+    live: dict[int, TaskRecord] = made(default_factory=dict)
 
     @property
     def stopping(self) -> bool:

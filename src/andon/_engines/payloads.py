@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from andon._board import RowView
 from andon._board.row import HEARD
 from andon._core.events import Event
+from andon._record import record
 
 
-@dataclass(slots=True)
+@record()
 class Returned:
     """Items returned: their values, in order; the times of the first start and the last end; the
     bytes that their values took on the way, where any."""
@@ -21,7 +21,7 @@ class Returned:
     size: int = 0
 
 
-@dataclass(slots=True)
+@record()
 class Raised:
     """An item failed: its error with the remote traceback as its `__cause__`."""
 
@@ -30,7 +30,7 @@ class Raised:
     ended_at: float
 
 
-@dataclass(slots=True)
+@record()
 class Halted:
     """An item was stopped. `stack`: the dump of a killed worker."""
 
@@ -40,7 +40,7 @@ class Halted:
     stack: str | None = None
 
 
-@dataclass(slots=True)
+@record()
 class Death:
     """A worker died. `exitcode` as in `subprocess`: negative for a signal; None: unknown."""
 
@@ -53,7 +53,7 @@ class Death:
     stack: str | None = None
 
 
-@dataclass(slots=True)
+@record()
 class Rang(Event):
     """Some stop word was pulled on a board that we hear: the runtime looks at its words.
 
@@ -61,7 +61,7 @@ class Rang(Event):
     """
 
 
-@dataclass(slots=True, eq=False)
+@record(eq=False)
 class Told(Event):
     """User code in a worker has logged or warned: a frame of that `kind` (see `_wire`), in the
     name of an item of an attempt (0: of none). `heard` says that it has been dealt with."""

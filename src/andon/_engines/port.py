@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from andon._record import made, record
 
 if TYPE_CHECKING:
     from andon.token import Token
 
 
-@dataclass(slots=True, eq=False)
+@record(eq=False)
 class GroupRef:
     """A group as an engine sees it: a number, the word that stops it, and the times of its ladder,
     which a group that is opened inside one of its tasks must undercut (S37)."""
@@ -28,7 +29,7 @@ class GroupRef:
     kill_after: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
+@record(eq=False)
 class Attempt:
     """One try of a task: items `lo` to `hi` of a packed call (`hi - lo` is 1 for a single task).
 
@@ -45,19 +46,19 @@ class Attempt:
     fatal: bool
 
 
-@dataclass(slots=True)
+@record()
 class Call:
     """What the user asked for: `fn(*args, **kwargs)`, or, as a span, `fn(item)` for each item
     (`fn(*item)` where `star`)."""
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = made(default_factory=dict)
     items: list[Any] | None = None
     star: bool = False
 
 
-@dataclass(slots=True)
+@record()
 class Config:
     """How a pool was asked to be."""
 
@@ -68,11 +69,11 @@ class Config:
     max_tasks_per_worker: int | None = None
     reuse_interrupted: bool = False
     prestart: bool = False
-    env: dict[str, str | None] = field(default_factory=dict)  # over the parent's; None: not there
-    lock: Any = field(default_factory=threading.RLock)
+    env: dict[str, str | None] = made(default_factory=dict)  # over the parent's; None: not there
+    lock: Any = made(default_factory=threading.RLock)
 
 
-@dataclass(slots=True)
+@record()
 class Capabilities:
     """What an engine can do (S49), and what it lends to the runtime.
 
@@ -93,7 +94,7 @@ class Capabilities:
     preparing: Callable[[], bool] = lambda: False
 
 
-@dataclass(slots=True)
+@record()
 class Row:
     """One worker, as the board shows it."""
 

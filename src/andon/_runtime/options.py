@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 from andon._engines.port import Config, Engine
@@ -19,6 +19,7 @@ from andon.policy import Policy, fail_fast
 GRACE = 5.0
 KILL_AFTER = 2.0
 _COUNTS = ("workers", "max_workers", "processes")
+_NO_PLAIN = 0x20 | 0x80 | 0x200  # flags of code: generators, coroutines, asynchronous generators
 _METHODS = ("fork", "forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
 
 
@@ -70,6 +71,10 @@ def check_callable(fn: Any, what: str = "the task") -> None:
     inner = fn
     while isinstance(inner, partial):
         inner = inner.func
+    if type(inner) is FunctionType and not (inner.__code__.co_flags & _NO_PLAIN or vars(inner)):
+        return
+    import inspect  # heavy, and hardly ever needed
+
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
         raise TypeError(
             f"{what} {name_of(fn)} is a coroutine function; a worker process runs plain functions: "

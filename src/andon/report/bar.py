@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from andon.outcome import Reason
@@ -149,6 +148,8 @@ class _Bar:
                 return
             if snapshot.total is None:
                 # Without a total the bar would stay in the middle of its to and fro.
+                from dataclasses import replace  # heavy, and hardly ever needed
+
                 snapshot = replace(snapshot, total=snapshot.finished)
             self._note(snapshot)
             self._over.set()

@@ -10,13 +10,13 @@ A reporter hears `start` once, then `update`s, then `finish` once. What it raise
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from andon._record import record
 from andon.outcome import Reason
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Progress:
     """Where a group stands at one moment; immutable, so it may be kept.
 
