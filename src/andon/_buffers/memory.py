@@ -1,8 +1,8 @@
-"""Shared memory that has no name, reached by reads and writes at an offset; never mapped.
+"""Shared memory that has no name, reached by reads and writes at an offset.
 
-Whoever dies leaves nothing behind: the kernel drops it with the last descriptor (S20). Not mapped,
-because a read or a write that finds no memory is an error of that one call (S28), where a mapping
-would end the process by SIGBUS; and since what is not mapped weighs on nobody.
+Whoever dies leaves nothing behind: the kernel drops it with the last descriptor (S20). The parent
+does not map it, because a write that finds no memory is an error of that one call (S28), where a
+mapping would end the process by SIGBUS; and since what is not mapped weighs on nobody.
 
 Pages that are in use already are written at 9 GB/s, new ones at 2: so room is used again.
 """
@@ -15,12 +15,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-PAGE = mmap.PAGESIZE
+PAGE = mmap.ALLOCATIONGRANULARITY
 _MOST_PARTS = 512  # of one call; the kernel takes 1024
 _HUGE_FROM = 4 << 20
 
 Bytes = bytes | bytearray | memoryview
-Room = bytearray | mmap.mmap
+Room = bytearray | memoryview
 
 
 def create() -> int:
@@ -51,7 +51,7 @@ def grow(fd: int, length: int) -> None:
         os.ftruncate(fd, length)
 
 
-def read(fd: int, offset: int, into: Sequence[Room | memoryview]) -> None:
+def read(fd: int, offset: int, into: Sequence[Room]) -> None:
     """Fill these, one after the other; EOFError where there is less."""
     if sys.platform == "linux":
         left = [memoryview(each) for each in into if len(each)]
@@ -84,5 +84,5 @@ def room(length: int) -> Room:
             raise MemoryError(f"no memory for {length} bytes") from error
         with suppress(OSError):  # a kernel without them
             large.madvise(mmap.MADV_HUGEPAGE)
-        return large
+        return memoryview(large)
     return bytearray(length)

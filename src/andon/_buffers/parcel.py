@@ -11,8 +11,8 @@ Invariants
  1. Nothing large is copied on the way out but into its place: buffers as they lie in the user's
     objects, and `bytes` within the pickle by reference (`_pieces`).
  2. A ticket leaves only after what it stands for is in its place, whole (S27).
- 3. What comes out is memory of its own, writable where the original was: later changes on either
-    side are not seen on the other.
+ 3. What comes out is writable where the original was, and later changes on either side are not
+    seen on the other: it is memory of its own, or becomes so in time (see lending.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from andon import _pickling
-from andon._buffers import memory
+from andon._buffers import lending, memory
 
 LARGE = 1 << 16  # from here on it pays; and one buffer alone
 _FRAME = 1 << 17  # opcodes come in smaller pieces than this; what is larger is data
@@ -48,15 +48,25 @@ class Parcel:
         self.pieces = pieces
         self.buffers = [buffer.raw() for buffer in buffers]
         self.stream = sum(map(len, pieces))
-        self.size = self.stream + sum(map(len, self.buffers))
+        self.size = _places(self.sizes())[-1]
 
     def sizes(self) -> tuple[int, ...]:
-        """Of the stream and the buffers, for `fetch`."""
+        """Of the stream and the buffers, for `load`."""
         return (self.stream, *map(len, self.buffers))
 
     def parts(self) -> list[Any]:
-        """All of it."""
-        return [*self.pieces, *self.buffers]
+        """All of it, each buffer at its place."""
+        parts = list(self.pieces)
+        end = self.stream
+        for place, buffer in zip(_places(self.sizes())[1:], self.buffers, strict=False):
+            parts += (bytes(place - end), buffer)
+            end = place + len(buffer)
+        return parts
+
+    def release(self) -> None:
+        """It lies elsewhere now; the user's objects are needed no more."""
+        self.pieces.clear()
+        self.buffers.clear()
 
     def bare(self) -> Bare:
         """A body for `loads`: just the pickle, or sizes, pickle, and each buffer where it is
@@ -71,6 +81,18 @@ class Parcel:
             parts += (bytes(-at % _ALIGNED), buffer)
             at += -at % _ALIGNED + len(buffer)
         return parts
+
+
+def _places(sizes: tuple[int, ...]) -> list[int]:
+    """Where each begins, and where the last one ends: what can be lent begins with a page."""
+    places = []
+    at = 0
+    for size in sizes:
+        if size >= lending.FROM:
+            at += -at % memory.PAGE
+        places.append(at)
+        at += size
+    return [*places, at]
 
 
 class _Apart(list[pickle.PickleBuffer]):
@@ -163,11 +185,17 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
     return pickle.loads(pickled, buffers=buffers)
 
 
-def load(fd: int, offset: int, sizes: tuple[int, ...]) -> Any:
-    """The object whose stream and buffers lie there."""
+def load(fd: int, offset: int, sizes: tuple[int, ...], *, lend: bool = False) -> Any:
+    """The object whose stream and buffers lie there. `lend`: they may be read there, until
+    `lending.settle`."""
     stream, *rest = sizes
-    buffers = [memory.room(size) for size in rest]
-    memory.read(fd, offset + stream, buffers)
+    buffers: list[memory.Room] = []
+    for size, place in zip(rest, _places(sizes)[1:], strict=False):
+        there = lending.lend(fd, offset + place, size) if lend and size >= lending.FROM else None
+        if there is None:
+            room = memory.room(size)
+            memory.read(fd, offset + place, [room])
+        buffers.append(room if there is None else there)
     if stream >= _FRAME:
         return pickle.Unpickler(_File(fd, offset), buffers=buffers).load()
     pickled = bytearray(stream)
@@ -242,7 +270,7 @@ def fetch_argument(offset: int, sizes: tuple[int, ...]) -> Any:
     """What loading a ticket calls, in a worker."""
     if _arguments < 0:
         raise pickle.UnpicklingError("these arguments lie in the memory of another process")
-    return load(_arguments, offset, sizes)
+    return load(_arguments, offset, sizes, lend=True)
 
 
 def fetch_result(serial: int, number: int, offset: int, sizes: tuple[int, ...]) -> Any:

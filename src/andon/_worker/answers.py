@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from andon import _board, _pickling, _wire
 from andon._board import row as _row
+from andon._buffers import lending
 from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import describe, dumps, message_of, type_name
@@ -251,9 +252,13 @@ class Answers:
             if isinstance(body, Parcel):
                 ticket = None if self._results is None else self._results.put(body)
                 if ticket is None:  # no room, or too large for it: as it lies here
+                    lending.settle()
                     self._outbox.send_parts(kind, flags, attempt, meta, body.bare())
                     return
+                body.release()
                 body = ticket
+            if lending.lent:
+                lending.settle()
             if kind == _wire.VALUE and not flags:
                 self._outbox.lay(attempt, meta, body)
             else:

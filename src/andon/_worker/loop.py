@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from andon import _multiprocessing, _wire
 from andon._board import row as _row
 from andon._board.tray import FILLED
+from andon._buffers import lending
 from andon._buffers.ring import Ring
 from andon._pickling import describe, loads, message_of, type_name
 from andon._worker import children, lane, signals
@@ -114,6 +115,7 @@ class Loop(Answers):
             self._check_self()
             failure = (type_name(error), message_of(error), tell_error(error))
         initializer = initargs = None
+        lending.keep()  # its arguments stay where they are as long as the pool
         self._check_self()
         signals.reinstall()
         if failure is not None:

@@ -1,0 +1,109 @@
+"""Room in shared memory: nobody's is used twice, and only so much of it stays (S20, S27)."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import sys
+from collections import deque
+
+import pytest
+
+from andon._buffers import memory
+from andon._buffers.parcel import Parcel, loads
+from andon._buffers.ring import _SIZE, Ring, Taker
+from andon._engines.local.store import KEEP, Block, Store
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no such memory")
+K = 1 << 10
+
+
+def parcel(size: int) -> Parcel:
+    return Parcel([bytes(size)], ())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_stores_blocks_never_overlap_and_free_room_is_bounded(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "write", lambda fd, offset, parts: None)
+    rng = random.Random(seed)
+    store = Store()
+    blocks: list[Block] = []
+    for _ in range(600):
+        if rng.random() < 0.55:
+            put = store.put(parcel(rng.choice((70 * K, 300 * K, 4096 * K, 3))))
+            assert put is not None
+            blocks.append(put[1])
+            del put
+        elif blocks:
+            del blocks[rng.randrange(len(blocks))]
+        extents = sorted([block._extent for block in blocks] + store._free)
+        ends = [0] + [offset + length for offset, length in extents]
+        assert all(end <= offset for end, (offset, _) in zip(ends, extents, strict=False))
+        assert store._kept == sum(length for _, length in store._free) <= KEEP
+    blocks.clear()
+    assert store._kept <= KEEP
+    store.close()
+
+
+def test_a_block_that_outlives_its_store_does_no_harm() -> None:
+    store = Store()
+    put = store.put(parcel(100 * K))
+    assert put is not None and os.fstat(store.fd).st_blocks
+    store.close()
+    assert store.put(parcel(100 * K)) is None
+    del put
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_ring_is_used_again_only_where_results_were_taken(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[int, int]] = []
+    write = memory.write
+
+    def note(fd: int, offset: int, parts: list[bytes]) -> None:
+        if offset:
+            written.append((offset, offset + sum(map(len, parts))))
+        else:
+            write(fd, offset, parts)
+
+    monkeypatch.setattr(memory, "write", note)
+    rng = random.Random(seed)
+    fd = memory.create()
+    ring, taker = Ring(fd, 1), Taker(fd)
+    waiting: deque[tuple[int, int]] = deque()
+    refused = number = 0
+    for _ in range(800):
+        if rng.random() < 0.6:
+            size = rng.choice((70 * K, 900 * K, 8192 * K, 20000 * K, _SIZE // 2 + 1))
+            if ring.put(parcel(size)) is None:
+                refused += 1
+                continue
+            start, end = written[-1]
+            assert start >= memory.PAGE and end <= memory.PAGE + _SIZE
+            assert all(end <= s or e <= start for s, e in waiting)
+            waiting.append((start, end))
+        elif waiting:
+            for _ in range(rng.randint(1, 2)):  # one that is passed over is free, too
+                if waiting:
+                    waiting.popleft()
+                    number += 1
+            with pytest.raises(EOFError):
+                taker.take(number, 1 << 40, (100,))
+    assert refused and number
+    os.close(fd)
+
+
+def test_a_bare_body_has_its_buffers_where_they_are_aligned() -> None:
+    sizes = enumerate((65_537, 99_991))
+    buffers = [pickle.PickleBuffer(bytearray([n]) * size) for n, size in sizes]
+    out: list[pickle.PickleBuffer] = []
+    stream = pickle.dumps(buffers, 5, buffer_callback=out.append)
+    body = bytearray(b"".join(Parcel([stream], out).bare()))
+    found = loads(body)
+    assert [bytes(each) for each in found] == [bytes(each) for each in buffers]
+    body[-1] ^= 1
+    assert memoryview(found[1])[-1] == 1 ^ 1, "they are where they came"
