@@ -23,7 +23,7 @@ from typing import Any, Final
 KIND, ATTEMPT, BASE, FILLED = range(4)
 _HEAD = 4 * 8
 
-TRAY_BYTES: Final = 16384 if sys.platform != "win32" else 2048  # there, memory counts when reserved
+TRAY_BYTES: Final = 32768 if sys.platform != "win32" else 2048  # there, memory counts when reserved
 LANE: Final = (TRAY_BYTES - _HEAD) // 8  # values side by side
 
 EMPTY, NONE, INT, FLOAT, FRAMES = range(5)
