@@ -10,7 +10,8 @@ Invariants
     so long that all it has written before can be seen.
  2. A value counts once the row's INDEX has passed its item, or FILLED says so; frames once FILLED
     says so: whatever moment the worker dies at, what counts is whole.
- 3. What has been sent may still lie here for a moment: the parent knows by the index, and passes
+ 3. What has been sent lies here until the next is laid: a task may have written into the pipe
+    before it, so that nobody can read it there. Else the parent knows by the index, and passes
     over it.
 """
 
@@ -52,7 +53,7 @@ class TrayView:
         return self.ints if kind == INT else self.floats if kind == FLOAT else None
 
     def clear(self) -> None:
-        """All has been sent."""
+        """For a new worker: what lies here is an earlier one's."""
         self.cells[KIND] = EMPTY
 
     def values(self, count: int) -> list[Any]:

@@ -104,7 +104,6 @@ class Answers:
             self._answer(_wire.VALUES, _wire.LAST, meta, body)
         else:
             self._send(_wire.VALUES, 0, current.attempt, meta, body)
-        tray.clear()
 
     def _item_ended(
         self, held: list[Any], index: int, started: float, fatal: int, last: bool

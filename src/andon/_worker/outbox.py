@@ -65,6 +65,4 @@ class Outbox:
             self._sent()
 
     def _sent(self) -> None:
-        if self._waiting:
-            self._waiting = []
-            self._tray.clear()
+        self._waiting = []
