@@ -8,6 +8,7 @@
     ladder.py          pure: when to interrupt, dump and kill (S15)
     respawn.py         pure: how many deaths are too many (S42)
     packing.py         calls into bytes, in the submitting thread (S28)
+    store.py           where large arguments lie, in shared memory, until their task is over
     inbox.py           frames into events, without the lock
     postmortem.py      what can be said of a dead worker (S25)
     timers.py          calls to come
