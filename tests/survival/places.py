@@ -77,7 +77,7 @@ def _inside(method: str, running: Stage) -> None:
 
 
 def threads(method: str, running: Stage) -> None:
-    """Every kind of pool, in threads, at the same time; and in one that outlives the main one."""
+    """Every kind of pool, in threads, at the same time."""
     found: list[Any] = []
     started = [threading.Thread(target=lambda: found.append(everything(method))) for _ in range(2)]
     for thread in started:
@@ -86,7 +86,6 @@ def threads(method: str, running: Stage) -> None:
         thread.join()
     for each in found:
         say(each)
-    threading.Thread(target=lambda: (heard(), say(everything(method)))).start()
 
 
 # Pools in pools ----------------------------------------------------------------------------------
