@@ -17,7 +17,7 @@ def lines(path: str) -> int:
 
 def main(paths: list[str]) -> int:
     try:
-        counts = process_map(lines, paths, max_workers=2, chunksize=2, ncols=60)
+        counts = process_map(lines, paths, max_workers=2, ncols=60)
     except OSError as error:
         print(f"{type(error).__name__}: {error}")
         return 3
