@@ -11,17 +11,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from psutil import Process
 
+from andon import _wire
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
 from andon._engines.local import crew, descriptors
+from andon._engines.local.engine import LocalEngine
 from andon._engines.payloads import Rang
-from andon._engines.port import Call
+from andon._engines.port import Attempt, Call, GroupRef
 from andon.errors import InitializerError, PoolBrokenError, SerializationError
 from andon.outcome import StoppedBy
+from andon.token import Token
 from tests.engine import tasks
 from tests.engine.driver import Driver, driver
 from tests.support import PATIENCE, Stage, allowed, eventually, run_python, wait_gone
@@ -800,3 +804,21 @@ def test_open_fork_with_hooks_and_main_by_name() -> None:
     )
     done = run_python(["-c", code])
     assert done.stdout.strip() == "[1, 2, 3]", done.stderr
+
+
+def test_an_answer_that_was_found_in_the_tray_may_still_be_the_last() -> None:
+    """All of its items were told by a look at the tray (S45), as a span took long; that its attempt
+    is over, nothing but the answer tells."""
+    engine = LocalEngine()
+    group = GroupRef(1, Token())
+    for flags, over in ((0, False), (_wire.LAST, True)):
+        worker: Any = SimpleNamespace(
+            attempt=Attempt(7, group, None, 0, 5, True),
+            next_index=3,  # as the tray says
+            items_done=0,
+            killed=True,  # or else it would get the next attempt
+            cancel_timers=lambda: None,
+        )
+        engine._take(worker, (_wire.VALUES, flags, 7, (0, 0.0, 1.0, 3), b""))
+        assert (worker.attempt is None) is over
+    assert [type(event).__name__ for event in engine._out] == ["AttemptEnded"]

@@ -302,13 +302,15 @@ class LocalEngine:
             if kind != _wire.DONE:
                 index, count = int(meta[0]), int(meta[3]) if kind == _wire.VALUES else 1
                 known = worker.next_index - index
-                if count <= known:
-                    return  # found in its tray before
-                if known < 0 or (known and kind != _wire.VALUES):
+                if known < 0 or (0 < known < count and kind != _wire.VALUES):
                     raise ValueError(f"item {index} is told of before {worker.next_index}")
-                worker.next_index = index + count
-                if known:
-                    frame = kind, flags, ident, (*meta, known), body
+                if count <= known:  # found in its tray before: that it is the last may be news
+                    kind = _wire.DONE
+                    frame = kind, flags, ident, (), b""
+                else:
+                    worker.next_index = index + count
+                    if known:
+                        frame = kind, flags, ident, (*meta, known), body
             if flags & _wire.RETIRING:
                 self._leaves(worker, frame)
                 return
