@@ -8,12 +8,17 @@ and orders it was given, and from that what a real engine could truthfully repor
 Beginnings are not tracked: of an item that is with the engine nobody can say whether it has begun,
 unless the engine has said so. A report may therefore be late (its item ended before the stop that
 the machine has meanwhile decided), which covers the races between frames, words and kills.
+
+An engine may give back what it has not begun of a span, whether or not the machine has use for it
+any more, and does not begin it afterwards. Of a span and its parts together holds what holds of a
+task: a group's `items` are the one list of all outcomes.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from dataclasses import dataclass, fields
+import itertools
+from collections import OrderedDict
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
@@ -70,11 +75,13 @@ class Plan:
 
 @dataclass(slots=True, eq=False)
 class Try:
-    """An attempt that the engine holds; `cur` is the item that it will report next."""
+    """An attempt that the engine holds; `cur` is the item that it will report next, and `lo` the
+    first."""
 
     id: int
     task: int
     group: int
+    lo: int
     cur: int
     hi: int
     fatal: bool
@@ -100,18 +107,23 @@ class GroupView:
     rank: int = 0
     grace: float = GRACE
     kill_after: float = KILL_AFTER
+    items: list[TaskState | None] = field(default_factory=list)  # outcomes; None: none yet
 
 
 @dataclass(slots=True, eq=False)
 class TaskView:
-    """What the world was told about a task: its items' outcomes, in order."""
+    """What the world was told about a task, or a part of one: its items from `first` on belong to
+    it, and the first `done` of all have their outcome."""
 
     id: int
     group: int
     index: int
     size: int
     timeout: float | None
-    outcomes: list[TaskState]
+    sink: int  # the task of whose items it is told
+    first: int = 0
+    done: int = 0
+    step: int = 1 << 62  # items that an attempt is given at most
     over: bool = False
     owner_asked: bool = False
 
@@ -130,8 +142,8 @@ def clone_machine(old: Machine) -> Machine:
     assert vars(old).keys() == _MACHINE_FIELDS, "the machine has grown a field: copy it here"
     new = Machine(tracing=old.tracing)
     new.slots, new.broken = old.slots, old.broken
-    new._next_attempt, new._now = old._next_attempt, old._now
-    new._next_part = old._next_part
+    new._next_attempt, new._next_part = old._next_attempt, old._next_part
+    new._now = old._now
     new._timers._heap, new._timers._count = list(old._timers._heap), old._timers._count
     tasks: dict[int, TaskRecord] = {}
     for group in old.groups.values():
@@ -148,7 +160,7 @@ def clone_machine(old: Machine) -> Machine:
         new.groups[group.id] = copied
     new._tasks = {ident: tasks[ident] for ident in old._tasks}
     new._attempts = {attempt: tasks[task.id] for attempt, task in old._attempts.items()}
-    new._ready = deque(new.groups[group.id] for group in old._ready)
+    new._ready = OrderedDict((ident, new.groups[ident]) for ident in old._ready)
     return new
 
 
@@ -185,10 +197,9 @@ class World:
         new.machine = clone_machine(self.machine)
         new.tries = {key: _copy(value) for key, value in self.tries.items()}
         new.groups = {key: _copy(value) for key, value in self.groups.items()}
-        new.tasks = {}
-        for key, task in self.tasks.items():
-            twin = new.tasks[key] = _copy(task)
-            twin.outcomes = list(task.outcomes)
+        for view in new.groups.values():
+            view.items = list(view.items)
+        new.tasks = {key: _copy(value) for key, value in self.tasks.items()}
         new.todo, new.looks = list(self.todo), set(self.looks)
         new.next_index, new.moves = dict(self.next_index), set()
         return new
@@ -210,22 +221,22 @@ class World:
         records = [t for g in m.groups.values() for t in (*g.pending.values(), *g.live.values())]
         tasks = tuple(
             (
-                t.id, t.state, t.attempt and rank[t.attempt], t.lo, t.hi, t.failed, t.cancelled,
-                t.stop_cause, t.cancel_from, t.failing,
+                t.id, t.state, t.attempt and rank[t.attempt], t.lo, t.hi, t.size, t.step,
+                t.begun_from, t.failed, t.cancelled, t.stop_cause, t.cancel_from, t.failing,
                 None if t.check_at is None else t.check_at - now,
             )
             for t in sorted(records, key=lambda t: t.id)
         )  # fmt: skip
         tries = tuple(
             (
-                rank[t.id], t.task, t.cur, t.begun, t.told, t.killable, t.failing, t.asked_first,
-                t.cause, t.id in self.looks,
+                rank[t.id], t.task, t.cur, t.hi, t.begun, t.told, t.killable, t.failing,
+                t.asked_first, t.cause, t.id in self.looks,
             )
             for t in self.tries.values()
         )  # fmt: skip
         views = tuple((g.closed, g.left, g.pulled) for g in self.groups.values())
         done = tuple((t.id, t.owner_asked, t.over) for t in self.tasks.values())
-        ready = tuple(g.id for g in m._ready)
+        ready = tuple(m._ready)
         broken = m.broken is not None
         return (groups, tasks, tries, views, done, ready, m.slots, broken, tuple(self.todo))
 
@@ -263,6 +274,10 @@ class World:
                 found += [("look", a, "fresh"), ("look", a, "expired")]
             elif wide:
                 found.append(("look", a, "late"))
+        for index in range(t.cur + 1, t.hi):
+            found.append(("give", a, index))
+        if wide and self.tasks[t.task].size > 1:
+            found.append(("give", a, t.cur))  # it has ended meanwhile
         if t.cur == t.hi:  # all is reported: only the attempt's own end is missing
             found.append(("end", a))
             if wide:
@@ -313,14 +328,17 @@ class World:
     def submit(self, number: int, group: int, size: int, timeout: float | None) -> None:
         index = self.next_index[group]
         self.next_index[group] += size
-        self.tasks[number] = TaskView(number, group, index, size, timeout, [])
+        self.tasks[number] = TaskView(number, group, index, size, timeout, number)
+        self.groups[group].items += [None] * size
         self._handle(ev.Submitted(group, number, index, size, timeout))
 
     def take(self, choice: Choice) -> None:
         """Let one event come, and check the answer."""
         self.path = (*self.path, choice)
         name, *rest = choice
-        if name in ("look", "succeed", "fail", "stop", "die", "kill", "end", "cord", "pull"):
+        if name in (
+            "look", "succeed", "fail", "stop", "die", "kill", "end", "give", "cord", "pull",
+        ):  # fmt: skip
             self._take_from_engine(name, self.tries[rest[0]], rest[1:])
             return
         spelt = f"{name} {rest[0]}" if rest and rest[0] else name
@@ -410,10 +428,13 @@ class World:
             actions = self._handle(event_, reporting=t)
             state = TaskState.FAILED if t.cause == "timeout" else TaskState.CANCELLED
             self._expect(actions, t, item, state, payload)
+        elif name == "give":
+            self._give_back(t, *rest)
         elif name == "end":
             del self.tries[t.id]
             self.looks.discard(t.id)
             self._handle(ev.AttemptEnded(t.id))
+            assert self._handle(ev.GivenBack(t.id, item + 1)) == [], "it came late"
         else:
             index, started = rest
             ordered = name == "kill"
@@ -432,6 +453,20 @@ class World:
             elif index is not None or started is not False:
                 resolve = self._expect(actions, t, item, TaskState.FAILED, payload)
                 assert resolve.dead, "S25"
+
+    def _give_back(self, t: Try, index: int) -> None:
+        task, view = self.tasks[t.task], self.groups[t.group]
+        end, whole = t.hi, task.size
+        if t.cur < index < end:
+            t.hi = index
+        actions = self._handle(ev.GivenBack(t.id, index))
+        if not t.cur < index < end or task.owner_asked or view.reason is not None:
+            assert actions == [], "S12: it came late, or what is given back must not start"
+            return
+        split = actions[0]
+        assert type(split) is ac.Split and split.task == t.task, split
+        part = self.tasks[split.part]
+        assert (part.first, part.size, task.size) == (index, whole, index), "S4"
 
     def _expect(
         self, actions: list[ac.Action], t: Try, item: int, state: TaskState, payload: Any,
@@ -464,10 +499,12 @@ class World:
                     self._resolved(action, pulled_before, reporting, failing)
                 case ac.TaskOver(task=number):
                     task = self.tasks[number]
-                    assert not task.over and len(task.outcomes) == task.size, "S4"
+                    assert not task.over and task.done == task.size, "S4"
                     task.over = True
                 case ac.Send():
                     self._sent(action)
+                case ac.Split():
+                    self._split(action, event)
                 case ac.PullWord():
                     view = self.groups[action.group]
                     assert action.group not in told, "S6: the word comes before all that is told"
@@ -520,13 +557,30 @@ class World:
         view, task = self.groups[a.group], self.tasks[a.task]
         assert view.reason is None and not view.pulled and not view.closed, "S12"
         assert not task.owner_asked, "S35: it was asked to stop"
-        assert a.lo == len(task.outcomes) and a.lo < a.hi <= task.size
-        assert a.hi == (task.size if task.timeout is None else a.lo + 1), "S29: one at a time"
+        assert a.lo == task.done and a.lo < a.hi <= task.size
+        most = task.step if task.timeout is None else 1  # S29: one at a time
+        assert a.hi == min(task.size, a.lo + most)
+        task.step *= 2
         assert a.attempt not in self.tries
         assert all(t.task != a.task for t in self.tries.values()), "one attempt at a time"
+        for t in self.tries.values():
+            shift = self.tasks[t.task].index - task.index
+            apart = a.hi <= t.cur + shift or t.hi + shift <= a.lo
+            assert t.group != a.group or apart, "each item is with one attempt at a time"
         assert a.fatal == (view.policy == "now"), "S11"
-        self.tries[a.attempt] = Try(a.attempt, a.task, a.group, a.lo, a.hi, a.fatal)
+        self.tries[a.attempt] = Try(a.attempt, a.task, a.group, a.lo, a.lo, a.hi, a.fatal)
         assert len(self.tries) <= self.machine.slots, "I2"
+
+    def _split(self, a: ac.Split, event: ev.Event) -> None:
+        """The runtime tells the same sink, and takes the same numbers."""
+        assert type(event) is ev.GivenBack and self.tries[event.attempt].task == a.task
+        task, index = self.tasks[a.task], event.index
+        assert a.part < 0 and a.part not in self.tasks, "users number theirs from 1"
+        part = TaskView(a.part, task.group, task.index, task.size, task.timeout, task.sink, index)
+        part.done = index
+        part.step = index - self.tries[event.attempt].lo
+        self.tasks[a.part] = part
+        task.size = index
 
     def _resolved(
         self, a: ac.Resolve, pulled_before: set[int], reporting: Try | None, failing: bool
@@ -534,9 +588,12 @@ class World:
         task = self.tasks[a.task]
         view = self.groups[task.group]
         assert not view.closed and not task.over, "S4, S5"
-        assert a.count >= 1 and a.index == len(task.outcomes), "S4: once each, and in order"
-        assert a.index + a.count <= task.size, "S4"
-        task.outcomes.extend([a.state] * a.count)
+        assert a.count >= 1 and a.index == task.done, "S4: once each, and in order"
+        task.done += a.count
+        assert task.done <= task.size, "S4"
+        for item in range(task.index + a.index, task.index + task.done):
+            assert view.items[item] is None, "S4: once each"
+            view.items[item] = a.state
         stopping = view.reason is not None
         if a.state is TaskState.SUCCEEDED:
             assert a.started is True and a.stopped_by is StoppedBy.RETURNED
@@ -568,14 +625,17 @@ class World:
         view.closed = True
         assert all(t.group != a.group for t in self.tries.values()), "S5: the engine has some yet"
         mine = [t for t in self.tasks.values() if t.group == a.group]
-        assert all(t.over and len(t.outcomes) == t.size for t in mine), "S4"
+        assert all(t.over for t in mine) and None not in view.items, "S4"
+        for sink in {t.sink for t in mine}:
+            told = sorted((t.first, t.size) for t in mine if t.sink == sink)
+            assert told[0][0] == 0, "a sink is told of all its items"
+            assert all(a[1] == b[0] for a, b in itertools.pairwise(told)), "S4"
         assert a.reason is view.reason, "S8"
         assert a.verdict is (view.verdict or Verdict.OK), "S5"
         if a.reason is not None and a.reason.kind is ReasonKind.FAILURE:
             source = a.reason.source
             if source is not None:  # a group that failed can show the failure
-                task = next(t for t in mine if t.index <= source < t.index + t.size)
-                assert task.outcomes[source - task.index] is TaskState.FAILED, "S33"
+                assert view.items[source] is TaskState.FAILED, "S33"
 
     def _check_state(self) -> None:
         machine = self.machine

@@ -27,6 +27,7 @@ _ONE = ((1, 1, None),)
 _TWO = ((1, 1, None), (1, 1, None))
 _THREE = ((1, 1, None), (1, 1, None), (1, 1, None))
 _SPAN = ((1, 2, None),)
+_LONG_SPAN = ((1, 3, None),)  # its rest is given back, and the rest of that
 
 PLANS = [
     Plan("one task, everything", tasks=_ONE, wide=True,
@@ -56,6 +57,12 @@ PLANS = [
          users=("leave 1", "halt 1", "cancel 1", "slots 0", "slots 1")),
     Plan("a span and a task, two slots", tasks=((1, 2, None), (1, 1, None)), slots=2,
          users=("leave 1", "cancel 1")),
+    Plan("a long span, two slots", tasks=_LONG_SPAN, slots=2,
+         users=("leave 1", "cancel 1")),
+    Plan("a long span, soon", (("soon", None),), _LONG_SPAN, slots=2,
+         users=("leave 1", "halt 1")),
+    Plan("a long span, collect all, one slot", (("all", None),), _LONG_SPAN, wide=True,
+         users=("leave 1", "halt 1")),
     Plan("a timeout, everything", tasks=((1, 1, 3.0),), wide=True,
          users=("leave 1", "halt 1", "soon 1", "cancel 1")),
     Plan("timeouts and a deadline", (("all", 4.0),), ((1, 1, 3.0), (1, 1, 5.0)), slots=2,

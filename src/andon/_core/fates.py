@@ -5,7 +5,7 @@ The middle of the machine: `moves` below it, the events above. Its state is what
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Any
 
 from andon._core.actions import (
@@ -43,7 +43,9 @@ class Fates(Moves):
         self.groups: dict[int, GroupRecord] = {}
         self._tasks: dict[int, TaskRecord] = {}  # not over yet
         self._attempts: dict[int, TaskRecord] = {}
-        self._ready: deque[GroupRecord] = deque()  # groups with pending tasks, served in turn
+        # Groups with pending tasks, served in turn. A plain dict finds its first entry slowly once
+        # many before it are gone.
+        self._ready: OrderedDict[int, GroupRecord] = OrderedDict()
 
     # Deciding ------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ class Fates(Moves):
             self._out.append(GroupStopping(group.id, group.reason, group.verdict, payload))
             pending, group.pending = group.pending, OrderedDict()
             if pending:
-                self._ready.remove(group)
+                del self._ready[group.id]
         if cancelling:
             for task in group.live.values():
                 self._note_stop(task, StopCause.GROUP)
@@ -205,7 +207,7 @@ class Fates(Moves):
         """It has waited already."""
         group = task.group
         if not group.pending:
-            self._ready.append(group)
+            self._ready[group.id] = group
         group.pending[task.id] = task
         group.pending.move_to_end(task.id, last=False)
 

@@ -104,7 +104,7 @@ class Machine(Fates):
             self._never_started(task)
             return
         if not group.pending:
-            self._ready.append(group)
+            self._ready[group.id] = group
         group.pending[task.id] = task
 
     def _body_left(self, e: ev.BodyLeft) -> None:
@@ -132,7 +132,7 @@ class Machine(Fates):
             task.cancel_from = task.lo
             del group.pending[task.id]
             if not group.pending:
-                self._ready.remove(group)
+                del self._ready[group.id]
             self._never_started(task)
             self._close_if_over(group)
             return
@@ -278,10 +278,10 @@ class Machine(Fates):
         """Fill the free slots, one task of each waiting group in turn."""
         ready, attempts = self._ready, self._attempts
         while ready and len(attempts) < self.slots:
-            group = ready.popleft()
+            ident, group = ready.popitem(last=False)
             _, task = group.pending.popitem(last=False)
             if group.pending:
-                ready.append(group)
+                ready[ident] = group
             attempt = self._next_attempt
             self._next_attempt += 1
             self._move(task, TaskTrigger.SEND)
@@ -337,7 +337,7 @@ class Machine(Fates):
             assert group.state is not GroupState.CLOSED
             assert (group.reason is None) == (group.verdict is None), "I3"
             assert group.reason is None or not group.pending, "I3"
-            assert bool(group.pending) == (group in self._ready), "every waiting group is served"
+            assert bool(group.pending) == (group.id in self._ready), "every waiting group is served"
             tasks = [*group.pending.values(), *group.live.values()]
             waiting = sum(t.size - t.lo for t in tasks)
             assert group.stats.done + waiting == group.stats.submitted, "I1"
@@ -351,4 +351,4 @@ class Machine(Fates):
                 assert all(t.stop_cause or t.over for t in group.live.values()), "S12"
             assert not (group.body_left and not tasks), "I6: it should have closed"
         assert live == len(self._attempts), "I2"
-        assert len(self._ready) == len(set(map(id, self._ready)))
+        assert all(self.groups[ident] is group for ident, group in self._ready.items())
