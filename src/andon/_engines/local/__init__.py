@@ -6,9 +6,11 @@
     frames.py          pure: bytes into frames
     channel.py         frames over its two pipes, never blocking
     ladder.py          pure: when to interrupt, dump and kill (S15)
+    overdue.py         gives back what stands in a span behind a long item
     respawn.py         pure: how many deaths are too many (S42)
     packing.py         calls into bytes, in the submitting thread (S28)
     store.py           where large arguments lie, in shared memory, until their task is over
+    handed_down.py     what forked workers inherit, and need not be sent
     inbox.py           frames into events, without the lock
     postmortem.py      what can be said of a dead worker (S25)
     timers.py          calls to come

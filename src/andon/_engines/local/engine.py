@@ -15,38 +15,32 @@ Invariants
 
 from __future__ import annotations
 
-import itertools
 import math
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from andon import _wire
-from andon._board import KIND_FAILURE, POLL_SECONDS, RUNNING, joined, own_board
-from andon._core.events import AttemptEnded, Broke, Event, GivenBack
+from andon._board import KIND_FAILURE, POLL_SECONDS, joined, own_board
+from andon._core.events import AttemptEnded, Broke, Event
 from andon._engines.local import inbox, postmortem, system
 from andon._engines.local.crew import Crew
 from andon._engines.local.frames import Frame
+from andon._engines.local.handed_down import pack_initializer, take_main
 from andon._engines.local.ladder import Ladder, Step
+from andon._engines.local.overdue import Overdue
 from andon._engines.local.packing import Packer
 from andon._engines.local.store import Store
 from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.payloads import Rang, Told
 from andon._engines.port import Attempt, Capabilities, Config, Row
-from andon._pickling import main_globals
-from andon._worker.inherited import take_inherited
 from andon.errors import PoolBrokenError
 
 LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
-# A span takes about 5 ms: in one that takes this long, some item is long, and no other may wait.
-OVERDUE = 0.02
-SETTLED = 0.002  # then whatever a worker has read or written before an order has been seen
 TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
-_inherit_keys = itertools.count(1)
 
 
 class LocalEngine:
@@ -57,7 +51,6 @@ class LocalEngine:
         self._idle: list[WorkerProcess] = []  # the one used last is used first: it is warm
         self._read: list[WorkerProcess] = []  # have fresh frames
         self._out: list[Frame | Event] = []
-        self._given_back: list[Event] = []
         self._rang = False
         self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
         self._waiting = False
@@ -75,13 +68,14 @@ class LocalEngine:
         try:
             self._packer = Packer(self._store, main)
             inherit: dict[int, Any] = {}
-            init_body = self._pack_initializer(inherit)
+            init_body = pack_initializer(config, self._packer, inherit)
             self._poller = system.Poller()
         except BaseException:
             self._store.close()
             raise
         try:
             self._timers = Timers()
+            self._overdue = Overdue(self._timers, self._fresh)
             self._crew = Crew(
                 config,
                 self._poller,
@@ -101,7 +95,7 @@ class LocalEngine:
             for board in boards:
                 if board.bell_fd >= 0:
                     self._poller.add(board.bell_fd, self._hear, edge=True)
-            self._crew.connect(None if main is None else partial(_take_main, main))
+            self._crew.connect(None if main is None else partial(take_main, main))
         except BaseException:
             self._poller.close()
             self._store.close()
@@ -267,8 +261,7 @@ class LocalEngine:
         self._crew.attend()
         self._timers.run(time.monotonic())
         self._take_frames()  # of those whose death was found just now
-        self._out += self._given_back  # behind the answers for what was begun
-        self._given_back.clear()
+        self._out += self._overdue.given_back()
         self._crew.staff(time.monotonic())
 
     def _take_frames(self) -> None:
@@ -398,39 +391,7 @@ class LocalEngine:
     def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
         if not worker.give(attempt):
             self._crew.wait_for_room(worker)
-        if attempt.hi - attempt.lo > 1:
-            at = time.monotonic() + OVERDUE
-            worker.watch = self._timers.at(at, partial(self._ask_to_yield, worker, attempt))
-
-    # Spans that take long ------------------------------------------------------------------------
-
-    def _ask_to_yield(self, worker: WorkerProcess, attempt: Attempt) -> None:
-        """The worker sees it before it begins another item."""
-        if worker.attempt is attempt and worker.dead_at is None:
-            if worker.begun and worker.row.started_ns:
-                worker.row.ask_to_yield(attempt.id)
-                self._watch(worker, partial(self._take_back, worker, attempt), SETTLED)
-            else:
-                self._watch(worker, partial(self._ask_to_yield, worker, attempt), OVERDUE)
-
-    def _take_back(self, worker: WorkerProcess, attempt: Attempt) -> None:
-        """It is still at it: so what it has not begun by now, it never will."""
-        if worker.attempt is not attempt or worker.dead_at is not None or worker.last_read:
-            return
-        row = worker.row
-        running = row.index
-        if row.phase != RUNNING or not row.started_ns or not attempt.lo <= running < attempt.hi:
-            self._watch(worker, partial(self._take_back, worker, attempt), SETTLED)
-            return
-        frames = worker.unsent()
-        if frames:
-            self._fresh(worker, frames)
-        if running + 1 < attempt.hi:
-            attempt.hi = running + 1
-            self._given_back.append(GivenBack(attempt.id, attempt.hi))
-
-    def _watch(self, worker: WorkerProcess, call: Callable[[], None], after: float) -> None:
-        worker.watch = self._timers.at(time.monotonic() + after, call)
+        self._overdue.watch(worker, attempt)
 
     # The ladder ----------------------------------------------------------------------------------
 
@@ -498,38 +459,6 @@ class LocalEngine:
     def _kill_all(self) -> None:
         for worker in self._crew.workers.values():
             self._crew.kill(worker)
-
-    # The initializer -----------------------------------------------------------------------------
-
-    def _pack_initializer(self, inherit: dict[int, Any]) -> bytes | None:
-        config = self._config
-        if config.initializer is None:
-            return None
-        pair = config.initializer, config.initargs
-        if config.start_method != "fork":
-            return self._packer.initializer(*pair)
-        # Forked workers inherit it, as `multiprocessing`'s do: it need not be picklable, and
-        # locks and queues of the default context may be among the arguments.
-        key = next(_inherit_keys)
-        inherit[key] = pair
-        return pickle.dumps(_Inherited(key), 5)
-
-
-class _Inherited:
-    """Stands in a pickle for an object that the other side has inherited."""
-
-    def __init__(self, key: int) -> None:
-        self._key = key
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return take_inherited, (self._key,)
-
-
-def _take_main(main: dict[str, Any]) -> None:
-    """Note what of `__main__` workers inherit; only classes and functions travel by name."""
-    for name, value in main_globals().items():
-        if callable(value):
-            main[name] = value
 
 
 def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:

@@ -1,0 +1,69 @@
+"""Spans that take long: in such a one some item is long, and none of the others may wait for it.
+
+    given ── OVERDUE ──▶ asked to yield ── SETTLED ──▶ what it has not begun is given back,
+                                                       what it has ended is told from its tray
+
+A worker looks for the order to yield before it begins each item. Once the order has settled, what
+it has not begun by then it never will in this attempt; nobody need wait for it to say so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from andon._core.events import Event, GivenBack
+from andon._engines.local.frames import Frame
+from andon._engines.local.timers import Timers
+from andon._engines.local.worker_process import WorkerProcess
+from andon._engines.port import Attempt
+
+OVERDUE = 0.02  # seconds; a span takes about 5 ms
+SETTLED = 0.002  # then whatever a worker has read or written before an order has been seen
+
+
+class Overdue:
+    """Watches the spans of one engine. `tell` takes frames that were found in a tray."""
+
+    def __init__(
+        self, timers: Timers, tell: Callable[[WorkerProcess, list[Frame]], None]
+    ) -> None:
+        self._timers = timers
+        self._tell = tell
+        self._given_back: list[Event] = []
+
+    def watch(self, worker: WorkerProcess, attempt: Attempt, after: float = OVERDUE) -> None:
+        """The worker was given this attempt."""
+        if attempt.hi - attempt.lo > 1:
+            self._call(worker, partial(self._ask, worker, attempt, after), after)
+
+    def given_back(self) -> list[Event]:
+        """What is to be told behind the answers for what was begun."""
+        events, self._given_back = self._given_back, []
+        return events
+
+    def _ask(self, worker: WorkerProcess, attempt: Attempt, after: float) -> None:
+        if worker.attempt is not attempt or worker.dead_at is not None:
+            return
+        if worker.begun and worker.row.started_ns:
+            worker.row.ask_to_yield(attempt.id)
+            self._call(worker, partial(self._take_back, worker, attempt), SETTLED)
+        else:  # the first item is there to be run, however long its arguments take
+            self.watch(worker, attempt, 2 * after)
+
+    def _take_back(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        if worker.attempt is not attempt or worker.dead_at is not None or worker.last_read:
+            return
+        at = worker.row.index
+        if not worker.begun or not attempt.lo <= at < attempt.hi:
+            return
+        frames = worker.unsent()
+        if frames:
+            self._tell(worker, frames)
+        if at + 1 < attempt.hi:
+            attempt.hi = at + 1
+            self._given_back.append(GivenBack(attempt.id, attempt.hi))
+
+    def _call(self, worker: WorkerProcess, call: Callable[[], None], after: float) -> None:
+        worker.watch = self._timers.at(time.monotonic() + after, call)
