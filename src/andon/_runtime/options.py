@@ -221,7 +221,6 @@ def open_runtime(
 
 def _make_engine(engine: Any, method: str) -> Engine:
     if engine is None or engine == "local":
-        from andon._engines.local.engine import LocalEngine  # loads much
         from andon._engines.local.interpreter import check_interpreter
 
         if method != "fork":
@@ -233,6 +232,10 @@ def _make_engine(engine: Any, method: str) -> Engine:
             if registry.pause_drivers not in template.before_fork_hooks:
                 template.before_fork_hooks.append(registry.pause_drivers)
                 template.after_fork_hooks.append(registry.resume_drivers)
+            template.prepare(method)  # it starts while we load the rest
+
+        from andon._engines.local.engine import LocalEngine
+
         return LocalEngine()
     if engine == "inline":
         from andon._engines.inline import InlineEngine

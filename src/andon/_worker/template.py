@@ -26,6 +26,7 @@ Invariants
 
 from __future__ import annotations
 
+import _socket as socket  # the module around it takes longer to load than all of ours
 import array
 import errno
 import gc
@@ -35,7 +36,6 @@ import math
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections import deque
@@ -51,14 +51,11 @@ MAX_FDS = 253  # SCM_MAX_FD of the kernel
 ORPHAN_WAIT = 1.0
 # The parent decides when to go; it may well be in an orderly shutdown of its own (S32).
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_PRELOAD = (
-    "andon._worker.boot",
-    "andon._worker.loop",
-    "pickle",
-    "cloudpickle",
-    "ast",
-    "traceback",
-)
+_AT_ONCE = ("andon._worker.boot",)
+# Only what stops, fails or travels by value needs these, and takes longer to load than a worker
+# takes to start: they are loaded once nobody has asked for anything for a while.
+_LATER = ("cloudpickle", "ast", "traceback")
+_QUIET = 0.02
 
 
 class _Peer:
@@ -107,6 +104,7 @@ class Template:
         self._dying: list[_Child] = []  # reaped; their orphans are not yet gone
         self._strays: dict[int, int] = {}  # pid -> pidfd (-1: none) of orphans under way
         self._leave_at = math.inf  # once the parent is gone
+        self._later = [] if method == "spawn" else [n for n in _LATER if n not in sys.modules]
         self._epoll = select.epoll()
         self._epoll.register(self._root.fd, select.EPOLLIN)
 
@@ -115,6 +113,8 @@ class Template:
             (self._children or self._dying) and time.monotonic() < self._leave_at
         ):
             ready = [fd for fd, _ in self._epoll.poll(self._timeout())]
+            if not ready and self._later:
+                self._load_one()
             for fd in ready:  # deaths first: somebody waits for them, and a fork takes its time
                 if fd in self._children:
                     self._reap(self._children[fd])
@@ -131,7 +131,13 @@ class Template:
             return 0.005
         due = min((c.deadline for c in self._dying), default=math.inf)
         due = min(due, self._leave_at)
+        if self._later:
+            due = min(due, time.monotonic() + _QUIET)
         return -1 if due == math.inf else max(0.0, due - time.monotonic()) + 0.001
+
+    def _load_one(self) -> None:
+        _load(self._later.pop(0))
+        gc.freeze()
 
     # Peers --------------------------------------------------------------------------------------
 
@@ -408,16 +414,18 @@ def _kill_group(pid: int) -> None:
             pass
 
 
-def preload() -> None:
-    """Import what every forked worker needs, where workers inherit it.
+def preload(*, all_of_it: bool) -> None:
+    """Import what every forked worker needs, where workers inherit it: `all_of_it`, or what the
+    template itself will not load later. Under `fork` the parent does it."""
+    for name in (*_AT_ONCE, *_LATER) if all_of_it else _AT_ONCE:
+        _load(name)
 
-    Under `fork` the parent does it: the child of a threaded process must not import.
-    """
-    for name in _PRELOAD:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            pass  # it fails again, and is reported, where it is used
+
+def _load(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass  # it fails again, and is reported, where it is used
 
 
 def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:
@@ -442,7 +450,7 @@ def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         become_subreaper()
         if method == "forkserver":
-            preload()
+            preload(all_of_it=False)
         # Collections here would only touch, and so copy, pages that are shared with workers;
         # and an inherited object's finalizer is no business of this process.
         gc.disable()

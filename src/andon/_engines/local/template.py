@@ -36,6 +36,7 @@ from andon._engines.local.platform.linux import Hold, Poller
 from andon._engines.local.timers import Handler, Timers
 from andon._gate import uninterrupted
 from andon._worker import template as far
+from andon._worker.frozen import is_frozen
 from andon._worker.inherited import inherited
 
 # The runtime's: pause and resume its threads around the fork of this process.
@@ -273,6 +274,15 @@ def connect(
         raise AssertionError("unreachable")
 
 
+def prepare(method: str) -> None:
+    """Start the template that `connect` will want, if there is none: it takes a while."""
+    if method != "fork":
+        with _lock, suppress(OSError):  # `connect` meets it, too
+            template = _shared.get(method)
+            if template is None:
+                _shared[method] = _start(method)
+
+
 def close_idle(within: float = END_WITHIN) -> bool:
     """End the shared templates that no pool uses. Waits; True when they are gone."""
     with _lock:
@@ -300,12 +310,13 @@ def _pair() -> tuple[socket.socket, int]:
 def _start(method: str) -> Template:
     """A fresh interpreter, in a process group of its own: Ctrl-C is not for it."""
     command = interpreter()
+    lean = ["-S"] if method == "spawn" and not is_frozen() else []  # it imports nothing but ours
     ours, theirs = _pair()
     try:
         # Everything but the socket is closed on exec, or else by the template itself.
         pid = os.posix_spawn(
             command[0],
-            [*starting(command, "andon._worker.template"), "3", method, *command],
+            [*starting([*command, *lean], "andon._worker.template"), "3", method, *command],
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -324,7 +335,8 @@ def _start(method: str) -> Template:
 
 def _fork(inherit: Mapping[int, Any], before_fork: Callable[[], None] | None) -> Link:
     """A fork of this process. Its one socket is both its root and the link."""
-    far.preload()
+    # A child must not import what a thread of ours may be importing right now.
+    far.preload(all_of_it=len(sys._current_frames()) > 1)
     _flush()
     for hook in before_fork_hooks:
         hook()
