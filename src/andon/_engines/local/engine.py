@@ -154,11 +154,12 @@ class LocalEngine:
         return gone
 
     def look(self, row: int | None = None) -> list[Row]:
-        """One row per live worker."""
+        """One row per live worker. Who is asked for by number may have pulled its cord before the
+        news of its birth, which comes by another way than its answers."""
         return [
             _row(w)
             for w in self._crew.workers.values()
-            if w.pid is not None and (row is None or row == w.row_number)
+            if (w.pid is not None if row is None else row == w.row_number)
         ]
 
     def pump(self, timeout: float | None) -> None:
