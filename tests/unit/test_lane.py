@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
 import pytest
 
-from andon import _wire
+from andon import Cancelled, _wire
 from andon._board import tray
+from andon._board.row import INDEX
+from andon._worker.signals import INTERRUPT_SIGNAL
+from andon._worker.state import current
 from tests.unit.worker_harness import Worker, worker
 
 pytestmark = pytest.mark.linux
@@ -39,6 +43,59 @@ def die_at_5_of_text(item: int) -> str:
 
 def die_at_5_of_floats(item: int) -> float:
     return die_at_5(item) / 4
+
+
+def fork_at_2_and_5(item: int) -> int:
+    """The copy comes back from the task, with a value of its own."""
+    if os.getpid() != current.pid:
+        os.kill(current.pid, signal.SIGKILL)  # it must not be called for another item
+    if item in (2, 5):
+        pid = os.fork()
+        if pid == 0:
+            return -1
+        os.waitpid(pid, 0)
+        assert current.cells[INDEX] == item
+    return item
+
+
+def fork_and_exit_at_5(item: int) -> int:
+    if item == 5:
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(3)
+        os.waitpid(pid, 0)
+    return item
+
+
+def order_interrupt() -> None:
+    assert current.row is not None
+    current.row.order(current.attempt, 2)
+
+
+def swallow_at_5(item: int) -> int:
+    if item == 5:
+        try:
+            order_interrupt()
+            signal.raise_signal(INTERRUPT_SIGNAL)
+        except Cancelled:
+            pass
+    return item
+
+
+def interrupted_behind_9(item: int) -> int:
+    """The interrupt comes when the row has gone on, and nothing more is called."""
+    if item == 9:
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            if current.cells[INDEX] == 10:
+                sys.settrace(None)
+                signal.raise_signal(INTERRUPT_SIGNAL)
+            return trace
+
+        order_interrupt()
+        sys._getframe(1).f_trace = trace
+        sys.settrace(lambda *event: None)
+    return item
 
 
 def frames_of(w: Worker, fn: Any, items: list[Any], **options: Any) -> list[Any]:
@@ -135,3 +192,34 @@ def test_another_attempts_tray_says_nothing() -> None:
         assert view.unsent(attempt + 1, 5) == (0, [], b"")
         view.clear()
         assert view.unsent(attempt, 5)[1:] == ([], b"")
+
+
+def test_a_copy_that_comes_back_from_a_task_writes_nothing_and_runs_nothing() -> None:
+    with worker() as w:
+        (frame,) = frames_of(w, fork_at_2_and_5, list(range(9)))
+        assert frame.value == list(range(9))
+        assert w.row.tasks_done == 9
+
+
+def test_S11_a_copy_that_exits_pulls_no_cord() -> None:
+    with worker() as w:
+        slot, clear = w.word()
+        word, flags = (slot, clear), _wire.FATAL
+        (frame,) = frames_of(w, fork_and_exit_at_5, list(range(9)), word=word, flags=flags)
+        assert frame.value == list(range(9))
+        assert w.board.words[slot] == clear
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_S51_a_worker_retires_whose_item_has_swallowed_an_interrupt(reuse: bool) -> None:
+    with worker(reuse_interrupted=reuse) as w:
+        (frame,) = frames_of(w, swallow_at_5, list(range(10)))
+        assert (frame.kind, frame.value) == (_wire.VALUES, list(range(6)))
+        assert (frame.last, frame.retiring) == (True, not reuse)
+
+
+def test_S34_an_interrupt_behind_the_last_item_finds_none() -> None:
+    with worker() as w:
+        (frame,) = frames_of(w, interrupted_behind_9, list(range(10)))
+        assert (frame.kind, frame.value) == (_wire.VALUES, list(range(10)))
+        assert frame.retiring

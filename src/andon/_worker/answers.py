@@ -95,13 +95,12 @@ class Answers:
     def _run_ended(self, first: int, count: int, started: float, over: bool) -> None:
         """So many items from `first` on returned values that lie in the tray; `over`: all did."""
         cells, tray = self._cells, self._tray
-        self._check_self()
         cells[_row.TASKS_DONE] += count
         signals.reinstall()
         body = pickle.dumps(tray.values(count), _pickling.PROTOCOL)
         meta = (first, started, time.monotonic(), count)
         if over:
-            self._answer(_wire.VALUES, _wire.LAST, meta, body)
+            self._answer(_wire.VALUES, self._last(), meta, body)
         else:
             self._send(_wire.VALUES, 0, current.attempt, meta, body)
 
@@ -115,9 +114,7 @@ class Answers:
             self._pull(held[1])  # before anything else (S11)
         self._note_ended()
         signals.reinstall()
-        end = _wire.LAST if last else 0
-        if current.interrupted and not self._reuse_interrupted:
-            end = _wire.LAST | _wire.RETIRING
+        end = self._last() if last or (current.interrupted and not self._reuse_interrupted) else 0
         if held[1] is not None:
             halt = find_halt(held[1])
             if halt is None:
@@ -141,6 +138,12 @@ class Answers:
         size = body.size if isinstance(body, Parcel) else len(body)
         self._answer(_wire.VALUE, end, (index, started, now, size), body)
         return bool(end)
+
+    def _last(self) -> int:
+        """The flags of an attempt's last answer."""
+        if current.interrupted and not self._reuse_interrupted:
+            return _wire.LAST | _wire.RETIRING  # S51
+        return _wire.LAST
 
     def _halted(
         self, held: list[Any], by: str, index: int, started: float, now: float, end: int
@@ -262,6 +265,12 @@ class Answers:
                 self._outbox.lay(attempt, meta, body)
             else:
                 self._outbox.send(kind, flags, attempt, meta, body)
+        except BrokenPipeError:
+            self._leave()
+
+    def _flush(self) -> None:
+        try:
+            self._outbox.flush()
         except BrokenPipeError:
             self._leave()
 

@@ -8,10 +8,13 @@ Invariants
  3. An item that has used its token ends the run: so the next one begins with a clean row.
  4. The clock is looked at every few items only. So where many are short, the row may say of one
     that it began when one shortly before it did.
+ 5. A copy of the worker that a task has forked off, and that comes back from it, writes nothing
+    and calls for no further item.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from time import monotonic_ns
@@ -24,6 +27,7 @@ from andon._worker.state import current
 _KINDS: dict[type, int] = {int: tray.INT, type(None): tray.NONE, float: tray.FLOAT}
 _LOOK_EVERY = 8  # items
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_copied = False  # looked at after each item: the system is slow to tell us our pid
 
 
 def kind_of(value: Any) -> int:
@@ -63,7 +67,7 @@ def run(
         before = index
         for item in islice(items, _LOOK_EVERY):
             value = fn(item)
-            if type(value) is not kind:
+            if type(value) is not kind or _copied:
                 return (value,)
             if lane is not None:
                 try:
@@ -80,3 +84,18 @@ def run(
         cells[STARTED_NS] = now = monotonic_ns()
         if now > until or at > last:
             return None
+
+
+def own() -> None:
+    """This process is a worker, and no copy of one."""
+    global _copied
+    _copied = False
+
+
+def _after_fork_in_child() -> None:
+    global _copied
+    _copied = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -49,6 +49,7 @@ class Loop(Answers):
             main_by_reference=main_by_reference,
             reuse_interrupted=reuse_interrupted,
         )
+        lane.own()
         self._functions: dict[int, Callable[..., Any] | bytes | None] = {}
         self._loaded: set[int] = set()
 
@@ -203,10 +204,11 @@ class Loop(Answers):
     ) -> tuple[int, bool]:
         """Item `first` has returned a plain value: go on in its lane (see lane.py). Answers for
         all that ended; returns the next item's number, and whether the attempt is over."""
+        self._check_self()
         cells, tray = self._cells, self._tray
         index = first + 1
         orders = cells[_row.ORDER_COUNT]  # before the look: an order after it changes the count
-        self._outbox.flush()
+        self._flush()
         places = tray.begin(lane.kind_of(value), current.attempt, first)
         if places is not None:
             places[0] = value
@@ -218,7 +220,10 @@ class Loop(Answers):
             until = now + PATIENCE_NS
             run = fn, items, type(value), places, index, 1, cells, *word, orders, until
             held = careful_call(lane.run, run, {})
+            self._check_self()  # before anything is pulled or written
             index = int(cells[_row.INDEX])
+            if index == hi:
+                held[1] = None  # an interrupt that came behind the last item: too late (S34)
         begun = cells[_row.STARTED_NS] / 1e9
         odd, error = held
         if error is not None and fatal and not current.stopping():
