@@ -93,17 +93,18 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+")  # "now", in the head
 _BAR = re.compile(r"[^\r\n]*\| (\d+)/(\d+) \[[^\r\n]*")  # a bar's drawings, and its pace
 
 
-def normal(text: str, ordered: bool) -> str:
-    """Without what differs between any two runs."""
+def normal(text: str, case: Case) -> str:
+    """Without what differs between any two runs, and how far a bar comes when something fails:
+    with andon the first failure stops the rest, on purpose."""
     text = _TIME.sub("<now>", text)
     text = text.replace("\r", "\n") if _BAR.search(text) else text
     lines = []
     for line in text.splitlines():
         match = _BAR.fullmatch(line)
         if match:
-            # How often it is drawn is a matter of time, and where a failure ends it, too.
-            line = "bar: complete" if match[1] == match[2] else "bar: incomplete"
+            # How often it is drawn is a matter of time; where it ends is not.
+            line = "bar: " + (f"{match[1]} of {match[2]}" if case.status == 0 else "stopped")
             if lines and lines[-1].startswith("bar: "):
                 lines.pop()
         lines.append(line)
-    return "\n".join(lines if ordered else sorted(lines))
+    return "\n".join(lines if case.ordered else sorted(lines))

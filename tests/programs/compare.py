@@ -63,8 +63,8 @@ def run(case: Case, whose: str, where: Path) -> Seen:
     )
     return Seen(
         done.returncode,
-        normal(done.stdout, case.ordered),
-        normal(done.stderr, case.ordered),
+        normal(done.stdout, case),
+        normal(done.stderr, case),
         "\n".join(files(place)),
         opened.read_text().splitlines(),
     )
