@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -116,3 +117,23 @@ def test_a_result_does_not_wait_for_the_next_item() -> None:
     assert next(results) == 9
     answered.set()
     assert list(results) == [16]
+
+
+class _CannotBeUnpickled:
+    def __reduce__(self) -> tuple[object, ...]:
+        return _raise, ("no way",)
+
+    def __call__(self, x: int) -> int:
+        return x
+
+
+def _raise(why: str) -> None:
+    raise ValueError(why)
+
+
+def test_S44_the_counts_add_up_where_the_function_cannot_be_unpickled() -> None:
+    with pytest.raises(andon.SerializationError) as caught:
+        andon.map(_CannotBeUnpickled(), range(5), workers=1, chunksize=1)
+    (counts,) = [note for note in caught.value.__notes__ if "never started" in note]
+    # How many had been read when the line stopped differs.
+    assert re.fullmatch("0 done, 1 failed, 0 stopped, [0-4] never started", counts)

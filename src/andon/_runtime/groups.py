@@ -93,9 +93,8 @@ class Group:
         """Note another outcome, at delivery; True for the first failure."""
         if self.keep_outcomes:
             self._kept.append(outcome)
-        if outcome.started is False:
-            self.never_started += 1
         if outcome.state is not TaskState.FAILED:
+            self.never_started += outcome.started is False
             return False
         first, self.failed = not self.failed, True
         if self.keep_failures:
