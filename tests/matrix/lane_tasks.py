@@ -1,0 +1,46 @@
+"""What the lanes' storm runs: short items with values of every kind, some of which set a bomb."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+_fds: dict[str, int] = {}
+
+
+def value_of(number: int) -> Any:
+    """Runs of one type, some longer than others, and now and then one that fits into no run."""
+    if number % 97 == 13:
+        return ("odd", number)
+    kind = number // 23 % 7
+    if kind in (0, 1):
+        return number - 300
+    if kind == 2:
+        return None
+    if kind == 3:
+        return number / 7
+    if kind == 4:
+        return str(number) * (number % 40)
+    if kind == 5:
+        return number << 60  # some of more than 64 bits
+    return [number, None, number / 4, (number,)][number % 4]
+
+
+def mark(path: str, number: int) -> None:
+    """Note that the item's body runs, whatever becomes of the worker."""
+    fd = _fds.get(path)
+    if fd is None:
+        fd = _fds[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b"%d\n" % number)
+
+
+def item(path: str, number: int, fuse: float, seconds: float) -> Any:
+    """`fuse`: the kernel kills this worker so many seconds later, whatever it is at; 0: not."""
+    mark(path, number)
+    if fuse:
+        signal.setitimer(signal.ITIMER_REAL, fuse)
+    if seconds:
+        time.sleep(seconds)
+    return value_of(number)
