@@ -178,3 +178,6 @@ class Grouping:
         """A task's timeout: its own, or the group's."""
         limit = seconds("timeout", timeout, zero=False)
         return self._times[3] if limit is None else limit
+
+
+Grouping.__init__.__qualname__ = "TaskGroup"  # what Python says of wrong arguments

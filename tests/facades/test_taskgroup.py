@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -402,3 +404,36 @@ def test_a_draining_group_starts_no_item_of_a_span() -> None:
         list(tg.map(fail_at_one, range(50), chunksize=50))
     assert [str(e) for e in caught.value.exceptions] == ["bad item 1"]
     assert sum(bool(o.started) for o in tg.outcomes) <= 3
+
+
+def test_S31_an_error_out_of_a_signal_handler_stops_the_group_as_a_bodys_does(
+    start_method: str, stage: MakeStage
+) -> None:
+    """Also where the `with` waits already."""
+    running = stage("running")
+
+    def handler(*_: object) -> None:
+        raise SystemExit(5)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            with andon.TaskGroup(workers=1, start_method=start_method) as tg:
+                tg.submit(_announce_and_sleep, running)
+                running.wait()
+                threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert caught.value.code == 5
+    assert tg.reason is not None and tg.reason.kind == "body"
+    assert [o.stopped_by for o in tg.outcomes] == ["interrupt"]
+
+
+def _announce_and_sleep(running: Stage) -> None:
+    running.reach()
+    time.sleep(60)
+
+
+def test_wrong_arguments_are_told_of_by_the_name_that_users_know() -> None:
+    with pytest.raises(TypeError, match=r"^TaskGroup\(\) got an unexpected .*'max_workers'"):
+        andon.TaskGroup(max_workers=2)  # type: ignore[call-arg]

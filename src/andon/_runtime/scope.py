@@ -255,10 +255,20 @@ class Scope:
                 self.unbind()
                 absorbed = self._tell(error)
                 self.runtime.leave_body(self.group)
-                self.group.wait_closed()
+                self._wait_closed()
             finally:
                 interrupted = self.close()
         return absorbed, interrupted
+
+    def _wait_closed(self) -> None:
+        try:
+            self.group.wait_closed()
+        except BaseException as error:
+            # Out of a signal handler of the program's own: as if the body had raised it (S31).
+            if self.runtime.crashed is None and not self.runtime.must_not_wait():
+                self._tell(error)
+                self.group.wait_closed()  # a second one ends it by the close
+            raise
 
     def _tell(self, error: BaseException | None) -> bool:
         absorbed, stop = self.judge(error)
