@@ -98,6 +98,17 @@ def interrupted_behind_9(item: int) -> int:
     return item
 
 
+class Overwritten(tray.TrayView):
+    """Whose worker begins anew while it is read."""
+
+    __slots__ = ()
+
+    def values(self, count: int) -> list[Any]:
+        self.begin(tray.INT, 7, 150)
+        self.ints[0] = 99
+        return super().values(count)
+
+
 def frames_of(w: Worker, fn: Any, items: list[Any], **options: Any) -> list[Any]:
     w.start_span(fn, items, **options)
     frames = [w.read_frame()]
@@ -223,3 +234,10 @@ def test_S34_an_interrupt_behind_the_last_item_finds_none() -> None:
         (frame,) = frames_of(w, interrupted_behind_9, list(range(10)))
         assert (frame.kind, frame.value) == (_wire.VALUES, list(range(10)))
         assert frame.retiring
+
+
+def test_a_tray_that_is_overwritten_while_it_is_read_says_nothing() -> None:
+    view = Overwritten(memoryview(bytearray(tray.TRAY_BYTES)))
+    view.begin(tray.INT, 7, 0)
+    view.cells[tray.FILLED] = 100
+    assert view.unsent(7, 150) == (0, [], b"")

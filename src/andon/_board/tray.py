@@ -85,7 +85,13 @@ class TrayView:
         kind, base, filled = int(cells[KIND]), int(cells[BASE]), int(cells[FILLED])
         if kind == EMPTY or kind > FRAMES or cells[ATTEMPT] != attempt:
             return base, [], b""
-        if kind == FRAMES:
-            return base, [], bytes(self.area[: min(filled, len(self.area))])
         count = filled or index - base
-        return base, self.values(count) if 0 < count <= LANE or kind == NONE else [], b""
+        values: list[Any] = []
+        frames = b""
+        if kind == FRAMES:
+            frames = bytes(self.area[: min(filled, len(self.area))])
+        elif 0 < count <= LANE or kind == NONE:
+            values = self.values(count)
+        if cells[KIND] != kind or cells[BASE] != base:
+            return base, [], b""  # a living one has begun anew under our eyes: it has sent these
+        return base, values, frames
