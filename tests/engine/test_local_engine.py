@@ -531,6 +531,7 @@ def test_S22_S51_the_successor_waits_for_the_old_ones_end(
         d.stop()
         crew = d.engine._crew
         d.until(lambda: crew.spares and crew.spares[0].state.value == "spare")
+        d.until(lambda: crew.spares[0].pid)  # its template may tell of it after it has
         spare = crew.spares[0].pid
         d.reached(cleaning)
         d.new_group()
