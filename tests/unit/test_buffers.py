@@ -107,3 +107,22 @@ def test_a_bare_body_has_its_buffers_where_they_are_aligned() -> None:
     assert [bytes(each) for each in found] == [bytes(each) for each in buffers]
     body[-1] ^= 1
     assert memoryview(found[1])[-1] == 1 ^ 1, "they are where they came"
+
+
+def test_room_is_used_again_when_nobody_has_it_and_only_then() -> None:
+    size = memory._HUGE_FROM + 5
+    memory._recent.clear()
+    first = memory.room(size)
+    first[0] = 1
+    part = first[5:]
+    del first
+    assert memory.room(size)[0] == 0, "a part of it is still there"
+    again = memory.room(size)
+    again[0] = 2
+    del part
+    third = memory.room(size)
+    assert (third[0], again[0], len(third)) == (1, 2, size)
+    for _ in range(20):
+        memory.room(size)
+    assert sum(map(len, memory._recent)) <= memory._RECENT_BYTES
+    memory._recent.clear()

@@ -12,15 +12,19 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 
 PAGE = mmap.ALLOCATIONGRANULARITY
 _MOST_PARTS = 512  # of one call; the kernel takes 1024
 _HUGE_FROM = 4 << 20
+_RECENT_BYTES = 32 << 20  # of rooms that are looked at again, and so may stay longer than needed
 
 Bytes = bytes | bytearray | memoryview
 Room = bytearray | memoryview
+
+_recent: deque[mmap.mmap] = deque()
 
 
 def create() -> int:
@@ -75,14 +79,45 @@ def give_back(fd: int, offset: int, length: int) -> None:
 
 
 def room(length: int) -> Room:
-    """Private memory, writable, to copy into; raises MemoryError. What is large comes in huge
-    pages where the system has them: four times as fast as page by page."""
+    """Private memory, writable, to copy into; its content is to be overwritten. Raises MemoryError.
+
+    What is large comes in huge pages where the system has them, four times as fast as page by
+    page; or is the room of one before, of that length, that nobody has any more.
+    """
     if sys.platform == "linux" and length >= _HUGE_FROM:
-        try:
-            large = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError as error:
-            raise MemoryError(f"no memory for {length} bytes") from error
-        with suppress(OSError):  # a kernel without them
-            large.madvise(mmap.MADV_HUGEPAGE)
-        return memoryview(large)
+        pages = _unused(length)
+        if pages is None:
+            try:
+                pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            except OSError as error:
+                raise MemoryError(f"no memory for {length} bytes") from error
+            with suppress(OSError):  # a kernel without them
+                pages.madvise(mmap.MADV_HUGEPAGE)
+        _recent.append(pages)
+        while sum(map(len, list(_recent))) > _RECENT_BYTES:
+            with suppress(IndexError):  # another thread was quicker
+                _recent.popleft()
+        return memoryview(pages)
     return bytearray(length)
+
+
+def _references_of_ours() -> int:
+    """What is counted for one that nobody else has; as `_unused` counts, whatever the version."""
+    rooms = deque([object()])
+    pages = rooms.popleft()
+    return sys.getrefcount(pages)
+
+
+_OURS = _references_of_ours()
+
+
+def _unused(length: int) -> mmap.mmap | None:
+    for _ in range(len(_recent)):
+        try:
+            pages = _recent.popleft()  # so that no other thread finds it
+        except IndexError:
+            return None
+        if len(pages) == length and sys.getrefcount(pages) == _OURS:
+            return pages
+        _recent.append(pages)
+    return None
