@@ -16,12 +16,14 @@ import andon.aio
 
 
 def stubborn() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # no interrupt is felt
+    token = andon.current_token()
     print("running", os.getpid(), flush=True)
+    while not token.is_set():
+        time.sleep(0.001)
+    print("stopping", flush=True)
     while True:
-        try:
-            time.sleep(60)
-        except BaseException:
-            print("interrupted", flush=True)
+        time.sleep(60)
 
 
 def plain() -> None:

@@ -50,6 +50,11 @@ class Members:
         """How many tasks besides the body are there?"""
         return len(self._siblings)
 
+    @property
+    def was_cancelled(self) -> bool:
+        """Has somebody else than us asked that the body's task end?"""
+        return self._from_outside()
+
     def create(
         self,
         coro: Coroutine[Any, Any, Any],

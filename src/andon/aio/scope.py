@@ -344,7 +344,9 @@ class LoopScope(Grouping):
                 first = next(_leaves(mine))
                 absorbed, stop = True, scope.judge(first)[1]
         if stop is not None:
-            self._order(stop)
+            # A Ctrl-C that found this very task at work, after the one that had cancelled it (S32).
+            again = isinstance(error, KeyboardInterrupt) and self._members.was_cancelled
+            self._order(stop, 0.0 if again else None)
         if rest is not None:
             self._members.fail(rest)
         return absorbed
