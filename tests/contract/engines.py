@@ -181,6 +181,22 @@ class Rig:
             self.submit(*batch)
             self.finish(*batch)
 
+    def run_span(self, attempt: Attempt) -> list[Any]:
+        """Run all of its items; their reports. An engine may give some back that it has not begun,
+        where others take long: those are another attempt's, as the machine would have it."""
+        reports: list[Any] = []
+        hi = attempt.hi
+        while True:
+            self.run(attempt)
+            assert type(self.events[-1]) is ev.AttemptEnded
+            told = self.reports(attempt)
+            reports += told
+            lo = told[-1].index + getattr(told[-1], "count", 1)
+            if lo == hi:
+                return reports
+            self._ids += 1
+            attempt = Attempt(self._ids, attempt.group, attempt.packed, lo, hi, attempt.fatal)
+
     def finish(self, *attempts: Attempt) -> None:
         """Pump until these have ended."""
         self.pump_until(lambda: all(self.ends(a) for a in attempts))

@@ -92,24 +92,20 @@ def test_a_failure_carries_its_error(rig: Rig) -> None:
 
 def test_a_spans_items_end_in_order_and_the_attempt_after_them(rig: Rig) -> None:
     attempt = rig.attempt(rig.group(), double, items=list(range(50)))
-    rig.run(attempt)
-    values = [v for report in rig.reports(attempt) for v in report.payload.values]
+    values = [v for report in rig.run_span(attempt) for v in report.payload.values]
     assert values == [2 * n for n in range(50)]
-    assert type(rig.events[-1]) is ev.AttemptEnded
 
 
 def test_a_span_goes_on_behind_a_failed_item(rig: Rig) -> None:
     attempt = rig.attempt(rig.group(), odd_ones_fail, items=list(range(4)))
-    rig.run(attempt)
-    kinds = [type(report) for report in rig.reports(attempt)]
+    kinds = [type(report) for report in rig.run_span(attempt)]
     assert kinds == [ev.Succeeded, ev.Failed, ev.Succeeded, ev.Failed]
 
 
 def test_a_span_may_begin_behind_its_first_item(rig: Rig) -> None:
     """As it does when its first try ended with its worker."""
     attempt = rig.attempt(rig.group(), double, items=[1, 2, 3, 4], lo=2)
-    rig.run(attempt)
-    reports = rig.reports(attempt)
+    reports = rig.run_span(attempt)
     assert reports[0].index == 2
     assert [v for report in reports for v in report.payload.values] == [6, 8]
 
