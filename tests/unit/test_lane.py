@@ -16,7 +16,7 @@ from andon._worker.signals import INTERRUPT_SIGNAL
 from andon._worker.state import current
 from tests.unit.worker_harness import Worker, worker
 
-pytestmark = pytest.mark.linux
+pytestmark = [pytest.mark.linux, pytest.mark.usefixtures("patient")]
 
 
 def same(item: Any) -> Any:
@@ -124,7 +124,7 @@ def frames_of(w: Worker, fn: Any, items: list[Any], **options: Any) -> list[Any]
 
 
 @pytest.mark.parametrize("values", [[1, -2, 3], [None] * 4, [0.5, float("inf"), -0.0]])
-def test_values_of_one_plain_type_come_in_one_frame(patient: None, values: list[Any]) -> None:
+def test_values_of_one_plain_type_come_in_one_frame(values: list[Any]) -> None:
     with worker() as w:
         (frame,) = frames_of(w, same, values, lo=3)
         assert (frame.kind, frame.meta[0], frame.meta[3]) == (_wire.VALUES, 3, len(values))
@@ -132,7 +132,7 @@ def test_values_of_one_plain_type_come_in_one_frame(patient: None, values: list[
         assert w.row.tasks_done == len(values)
 
 
-def test_a_starred_span_runs_on(patient: None) -> None:
+def test_a_starred_span_runs_on() -> None:
     with worker() as w:
         (frame,) = frames_of(w, summed, [(1, 2), (3, 4), (5, 6)], star=True)
         assert frame.value == [3, 7, 11]
@@ -181,8 +181,7 @@ def test_S45_a_dead_workers_tray_holds_what_it_had_not_sent(fn: Any, convert: An
 
 
 def told(w: Worker, attempt: int) -> dict[int, Any]:
-    """What a dead worker has sent, and what lies in its tray: the same may be in both. On a busy
-    machine some of a run goes on its way early."""
+    """What a dead worker has sent, and what lies in its tray: the same may be in both."""
     sent: list[Any] = []
     while True:
         try:
