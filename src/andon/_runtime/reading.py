@@ -180,6 +180,8 @@ class Reading:
                 room = self._room_for()
                 if room > 0:
                     read(room)
+                elif self._hungry():
+                    self._send_inbox()  # spans have become so short that what is left fills many
                 self._room.wait(self._reader_has_news)
         except (Cancelled, AndonError) as stop:
             # The group stopped or closed while we read; the consumer is told by the group itself.
@@ -191,7 +193,7 @@ class Reading:
         self._items = iter(())
 
     def _reader_has_news(self) -> bool:
-        return self._wants_more() or self._exhausted or self._nobody_asks()
+        return self._wants_more() or self._hungry() or self._exhausted or self._nobody_asks()
 
     def _read(self, room: int) -> None:
         """Up to `room` items, each of which may be long in coming."""
