@@ -183,14 +183,19 @@ def alive(pid: int) -> bool:
 
 
 def allowed(seconds: float) -> float:
-    """A time that the contract promises. Where far more processes want to run than there are
-    cores, nothing that takes seconds says anything about us: then only a hang counts."""
+    """A time that the contract promises. Where the machine is crowded, nothing that takes seconds
+    says anything about us: then only a hang counts."""
+    return PATIENCE if crowded() else seconds
+
+
+def crowded() -> bool:
+    """Do far more processes want to run than there are cores?"""
     wanting = os.getloadavg()[0]  # of the last minute
     try:
         wanting = max(wanting, int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1)
     except OSError:
         pass  # no Linux: who has come this very second is not known
-    return seconds if wanting <= 2 * cores() else PATIENCE
+    return wanting > 2 * cores()
 
 
 def wait_gone(pids: Iterable[int], within: float = PATIENCE) -> float:

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from andon._core.events import AttemptEnded, Broke, Died, Event
+from andon._core.events import (
+    AttemptEnded,
+    Broke,
+    Died,
+    Event,
+    Failed,
+    Stopped,
+    Succeeded,
+)
 from andon._engines.local.engine import LocalEngine
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, Config, GroupRef
@@ -26,6 +34,7 @@ class Driver:
         self.config = Config(workers=workers, start_method=start_method, **config)
         self.engine = LocalEngine()
         self._numbers = itertools.count(1)
+        self._submitted: dict[int, tuple[Any, int, bool]] = {}
         self.group = GroupRef(1, Token())
         with self.config.lock:
             self.caps = self.engine.open(self._post, self.config)
@@ -66,6 +75,7 @@ class Driver:
 
     def submit_packed(self, packed: Any, lo: int, hi: int, fatal: bool = False) -> int:
         ident = next(self._numbers)
+        self._submitted[ident] = packed, hi, fatal
         with self.config.lock:
             self.engine.submit(Attempt(ident, self.group, packed, lo, hi, fatal))
         return ident
@@ -114,12 +124,18 @@ class Driver:
         return any(isinstance(e, AttemptEnded | Died) for e in self.of(attempt))
 
     def finish(self, attempt: int, within: float = PATIENCE) -> list[Event]:
-        """Pump until this attempt is over; its events, the `AttemptEnded` left off."""
+        """Pump until this attempt is over; its events, the `AttemptEnded` left off. What has not
+        begun of a span, as may be behind an item that takes long, is submitted again."""
         self.until(lambda: self.over(attempt), within)
         events = self.of(attempt)
         ends = [e for e in events if isinstance(e, AttemptEnded | Died)]
         assert len(ends) == 1 and events[-1] is ends[0], events
-        return [e for e in events if not isinstance(e, AttemptEnded)]
+        told: list[Any] = [e for e in events if isinstance(e, Succeeded | Failed | Stopped | Died)]
+        packed, hi, fatal = self._submitted.pop(attempt)
+        done = max((_behind(e) for e in told), default=hi)
+        if done < hi and not isinstance(ends[0], Died) and not self.group.token.is_set():
+            told += self.finish(self.submit_packed(packed, done, hi, fatal), within)
+        return told
 
     def run(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Event:
         """Submit one call and give its one event."""
@@ -141,6 +157,11 @@ class Driver:
 
     def close(self, within: float = PATIENCE) -> list[int]:
         return list(self.engine.close(within))
+
+
+def _behind(event: Any) -> int:
+    """The item behind those that it speaks of."""
+    return (event.index or 0) + getattr(event, "count", 1)
 
 
 @contextmanager

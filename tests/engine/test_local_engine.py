@@ -28,7 +28,7 @@ from andon.outcome import StoppedBy
 from andon.token import Token
 from tests.engine import tasks
 from tests.engine.driver import Driver, driver
-from tests.support import PATIENCE, Stage, allowed, eventually, run_python, wait_gone
+from tests.support import PATIENCE, Stage, allowed, crowded, eventually, run_python, wait_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
@@ -88,10 +88,11 @@ def test_S11_the_first_failure_pulls_the_word_itself(start_method: str) -> None:
     with driver(start_method) as d:
         order: list[str] = []
         d.on_post = lambda events: order.extend(type(e).__name__ for e in events)
-        # The first one fails: behind an item that takes long, as one may on a busy machine, the
-        # others would be given back.
-        (failed, *_) = d.finish(d.submit_span(tasks.fail_at, [3] * 6, fatal=True))
-        assert isinstance(failed, Failed) and failed.index == 0
+        # The first one fails: where it takes long, as it may on a busy machine, the others are
+        # given back.
+        events = d.finish(d.submit_span(tasks.fail_at, [3] * 6, fatal=True))
+        (failed,) = [e for e in events if isinstance(e, Failed)]
+        assert failed.index == 0
         assert d.group.token.is_set()
         assert order.index("Rang") < order.index("Failed")
 
@@ -486,8 +487,10 @@ def test_S15_S19_stops_that_kill(start_method: str, stage: MakeStage, sibling: A
         assert event.payload.exitcode == -signal.SIGKILL
         assert 0.29 < time.monotonic() - began < allowed(2.0)
         if sibling is not tasks.stop_self:
-            assert sibling.__name__ in event.payload.stack
-            assert "_worker" not in event.payload.stack
+            stack = event.payload.stack
+            # The kill does not wait for the dump of one that gets no core (ladder.py).
+            assert crowded() if stack is None else sibling.__name__ in stack
+            assert "_worker" not in (stack or "")
         assert not os.path.exists(f"/proc/{pid}")
         d.new_group()
         assert d.value(tasks.add, 1) == 1
@@ -610,7 +613,7 @@ def test_S9_a_second_stop_kills_one_that_is_cleaning_up(
         d.stop(0.0, 0.0)
         (event,) = d.finish(ident)
         assert isinstance(event, Died) and event.ordered
-        assert "File" in event.payload.stack
+        assert crowded() if event.payload.stack is None else "File" in event.payload.stack
 
 
 def test_reuse_interrupted(start_method: str, stage: MakeStage) -> None:

@@ -15,7 +15,7 @@ from andon.outcome import Outcome, ReasonKind
 from tests.matrix import ladder_tasks as tasks
 from tests.matrix import stop_tasks as rows
 from tests.matrix.stop_tasks import fail_when
-from tests.support import PATIENCE, Stage, alive, eventually, wait_gone
+from tests.support import PATIENCE, Stage, alive, crowded, eventually, wait_gone
 
 MakeStage = Callable[..., Stage]
 
@@ -310,8 +310,11 @@ def test_S19_the_dump_shows_every_thread(start_method: str, stage: MakeStage) ->
         lambda tg, here: tg.submit(tasks.stuck_with_a_thread, here),
         kill_after=0.5,
     )
-    assert outcome.stopped_by == "kill" and outcome.stack is not None
-    assert "stuck_function" in outcome.stack and "stuck_thread" in outcome.stack
+    assert outcome.stopped_by == "kill"
+    if outcome.stack is None:  # the kill does not wait for one that gets no core (ladder.py)
+        assert crowded(), "no stack on a machine that is not busy"
+    else:
+        assert "stuck_function" in outcome.stack and "stuck_thread" in outcome.stack
 
 
 def test_S19_S29_the_dump_of_a_task_past_its_timeout(start_method: str, stage: MakeStage) -> None:
