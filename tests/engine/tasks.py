@@ -76,6 +76,17 @@ def hold(running: Stage, go: Stage) -> int:
     return os.getpid()
 
 
+def uneven(kind: type, running: Stage, go: Stage, item: tuple[int, float | None]) -> Any:
+    """An item that takes as long as it says (None: until it is let go); its number, of a kind."""
+    number, seconds = item
+    if seconds is None:
+        running.reach()
+        go.hold()
+    elif seconds:
+        time.sleep(seconds)
+    return kind(number)
+
+
 # Siblings to stop ---------------------------------------------------------------------------------
 
 

@@ -59,6 +59,10 @@ class Overdue:
         if not worker.begun or not attempt.lo <= at < attempt.hi:
             return
         frames = worker.unsent()
+        if frames and frames[0][3][0] > worker.next_index:
+            # What it had sent before has come since we looked at its pipe, and is read first.
+            self._call(worker, partial(self._take_back, worker, attempt), SETTLED)
+            return
         if frames:
             self._tell(worker, frames)
         if at + 1 < attempt.hi:

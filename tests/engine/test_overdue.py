@@ -1,0 +1,50 @@
+"""Spans that take long, seen from the engine: what is told from a tray follows on what was sent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from andon._core.events import GivenBack, Succeeded
+from andon._engines.local.overdue import OVERDUE
+from tests.engine import tasks
+from tests.engine.driver import driver
+from tests.support import Stage
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+
+MakeStage = Callable[..., Stage]
+
+
+@pytest.mark.parametrize("kind", [str, int])  # as frames in the tray, and as values side by side
+def test_answers_that_are_on_their_way_while_the_tray_is_looked_at(
+    start_method: str, kind: type, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may send between our look at its pipe and the timers: what lies in its tray then
+    follows on what we have not read yet. It is no garbage (S27), and nothing is lost (S45)."""
+    running, go = stage("running"), stage("go")
+    with driver(start_method) as d:
+        d.value(tasks.add, 1)
+        # More than one send: for the tray's patience, and for the lane's.
+        lengths = [0.0, 0.002, *[0.0] * 9, 0.002, *[0.0] * 9, None, 0.0, 0.0]
+        items = list(enumerate(lengths))
+        ident = d.submit_span(partial(tasks.uneven, kind, running, go), items)
+        running.wait()  # we have not read a word yet
+        with monkeypatch.context() as patch:
+            patch.setattr(d.engine._poller, "wait", lambda timeout: [])
+            for _ in range(3):
+                time.sleep(1.5 * OVERDUE)  # not to win a race: so that timers are due
+                d.engine.pump(0)
+        assert not d.over(ident) and not any(isinstance(e, Succeeded) for e in d.of(ident))
+        d.until(lambda: any(isinstance(e, GivenBack) for e in d.of(ident)))
+        told: list[Any] = [e for e in d.of(ident) if isinstance(e, Succeeded)]
+        assert sum(e.count for e in told) == lengths.index(None), "what has ended is told of"
+        go.release()
+        told = d.finish(ident)
+        assert all(isinstance(e, Succeeded) for e in told)
+        assert [v for e in told for v in e.payload.values] == list(map(kind, range(len(items))))
