@@ -50,8 +50,7 @@ class AsyncResult(multiprocessing.pool.AsyncResult[T], Generic[T]):
         """Block up to `timeout` seconds (None: until the call is over)."""
         source = self._source
         if not self._called:
-            self._keeps._runtime.check_wait()
-            self._wakeup.wait(self.ready, timeout)
+            self._keeps._runtime.wait(self._wakeup, self.ready, timeout)
         elif isinstance(source, Collector):
             source.wait(timeout)
         else:

@@ -6,7 +6,8 @@ parent (S32). Both run between two bytecodes of the main thread, wherever it is.
 Invariants:
  1. `depth` > 0: library code runs on the main thread; nothing may be raised into it. A handler
     that has something to raise leaves it in `deferred` instead.
- 2. `user`: user code of a task runs (set and cleared by the worker's careful call).
+ 2. `user`: user code runs inside of ours, and bears it: a task's (set and cleared by the worker's
+    careful call), or an unpickling in a caller who drives.
  3. `deferred` is called, and forgotten, when `depth` falls to 0: a clean point, where nothing of
     the library's is half done. It looks again whether there is still something to raise.
  4. Other threads pass through: handlers run on the main thread only.

@@ -108,6 +108,13 @@ def on_an_executor() -> None:
         list(executor.map(work, range(ITEMS)))
 
 
+def one_by_one() -> None:
+    """The main thread drives the pool itself, for most of the time."""
+    with andon.ProcessPoolExecutor(**OPTIONS) as executor:
+        for i in range(20 * ITEMS):
+            assert executor.submit(work if i % 20 == 0 else abs, i).result() == i
+
+
 def nested() -> None:
     with andon.TaskGroup(**OPTIONS) as tg:
         for _ in range(3):

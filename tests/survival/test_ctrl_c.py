@@ -33,6 +33,7 @@ SCENARIOS = (
     "at_the_join",
     "on_a_pool",
     "on_an_executor",
+    "one_by_one",
     "nested",
 )
 GRACE, KILL_AFTER = 0.25, 0.25  # an interrupted program ends within their sum

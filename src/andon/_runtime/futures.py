@@ -108,9 +108,10 @@ class Future(_Future[T], Generic[T]):
         # Not on the condition that the standard class would wait on: see `wakeup`.
         if not self.done():
             task = self._task
-            if task is not None:
-                task.check_wait()
-            self._wakeup.wait(self.done, timeout)
+            if task is None:  # it is just being told
+                self._wakeup.wait(self.done, timeout)
+            else:
+                task.wait(self._wakeup, self.done, timeout)
 
     def _cancelled(self) -> BaseException:
         return self._cancelled_error or TaskCancelledError("the task was cancelled")

@@ -132,8 +132,9 @@ class Group:
 
     def wait_closed(self) -> None:
         """Block until the group is over. Bounded by its ladder (S21)."""
-        self.runtime.check_wait()
-        self.changed.wait(lambda: self.closed or self.runtime.crashed is not None)
+        self.runtime.wait(
+            self.changed, lambda: self.closed or self.runtime.crashed is not None
+        )
         self.runtime.check_crash()
 
 

@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from andon._gate import Gate, gate
 from andon._runtime import registry
@@ -50,6 +50,13 @@ def _interrupt_main() -> None:
         signal.pthread_kill(main.ident, signal.SIGINT)
 
 
+class Driven(Protocol):
+    """A pool whose events the main thread waits for."""
+
+    def wake(self) -> None:
+        """End that wait."""
+
+
 class InterruptBridge:
     """`hold` and `release` pair up around each pool, `enter` and `leave` around each scope."""
 
@@ -58,6 +65,8 @@ class InterruptBridge:
         self.pending = False
         self._depth = 0
         self._holds = 0
+        self.handler = self._on_sigint
+        self.driven: Driven | None = None  # user code in the main thread waits, and drives it
 
     def hold(self) -> bool:
         """Stand in for the default handler; False where this is not the main thread."""
@@ -65,7 +74,7 @@ class InterruptBridge:
             return False
         self._holds += 1
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._on_sigint)
+            signal.signal(signal.SIGINT, self.handler)
         return True
 
     def release(self) -> None:
@@ -74,7 +83,7 @@ class InterruptBridge:
         if (
             self._holds == 0
             and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) == self._on_sigint
+            and signal.getsignal(signal.SIGINT) is self.handler
         ):
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -96,6 +105,7 @@ class InterruptBridge:
         """In a forked child: what is open is its parent's."""
         self._depth = self._holds = 0
         self.pending = False
+        self.driven = None
 
     def consume(self) -> bool:
         """Take the note."""
@@ -117,9 +127,15 @@ class InterruptBridge:
             if self._depth and self.count > 1:
                 self._tell()
             raise KeyboardInterrupt
+        if gate.user and self.pending:  # an unpickling that we drive into takes its time
+            gate.user = False
+            raise KeyboardInterrupt
         self.pending = True
         gate.deferred = self.raise_pending
-        self._tell()
+        if self.driven is None or (self._depth and self.count > 1):
+            self._tell()
+        else:
+            self.driven.wake()  # it ends its wait, and raises this there
 
     def _tell(self) -> None:
         for runtime in registry.runtimes():

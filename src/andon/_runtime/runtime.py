@@ -30,6 +30,7 @@ from andon._runtime.hearing import check_links
 from andon._runtime.performing import Performer
 from andon._runtime.surroundings import Variables
 from andon._runtime.tasks import Sink, Task
+from andon._runtime.wakeup import Wakeup
 from andon._worker.context import in_context
 from andon.errors import (
     CleanupError,
@@ -251,6 +252,18 @@ class Runtime(Performer):
             self._lock.release()
             return True
 
+    def is_busy(self) -> bool:
+        """Is any task under way, or due to be? Safe without the lock."""
+        return bool(self._tasks)
+
+    def wait(
+        self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None = None
+    ) -> bool:
+        """Block until `ready()`, as `wakeup.wait`, and drive the pool meanwhile if need be. Raises
+        where it could never end."""
+        self.check_wait()
+        return self._driver.wait(wakeup, ready, timeout)
+
     def wait_idle(self) -> None:
         """Block until every task of every group is over."""
         self.idle.wait(lambda: not self._tasks or self.crashed is not None)
@@ -345,13 +358,16 @@ class Runtime(Performer):
 
     # The driver's turn ---------------------------------------------------------------------------
 
-    def turn(self) -> None:
-        """Wait for the next thing to happen, and see it through. Called by the driver only."""
+    def turn(self, within: float | None = None) -> None:
+        """Wait for the next thing to happen, at most so many seconds, and see it through. Called
+        by who drives."""
         with self._lock:
             at = self._machine.wake_at()
             self._sleeps_until = math.inf if at is None else at
-        timeout = None if at is None else max(0.0, at - time.monotonic())
-        self._engine.pump(timeout)
+        if at is not None:
+            left = max(0.0, at - time.monotonic())
+            within = left if within is None else min(left, within)
+        self._engine.pump(within)
         with self._lock:
             self._sleeps_until = -math.inf
             at = self._machine.wake_at()

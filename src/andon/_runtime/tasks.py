@@ -10,6 +10,7 @@ from andon._core.actions import Resolve
 from andon._engines.payloads import Death, Halted, Raised, Returned
 from andon._engines.port import Call
 from andon._pickling import describe, message_of
+from andon._runtime.wakeup import Wakeup
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 
@@ -87,9 +88,9 @@ class Task:
         """Does the board show it in user code?"""
         return self.group.runtime.is_running(self)
 
-    def check_wait(self) -> None:
-        """About to block for this task: raise where that could never end."""
-        self.group.runtime.check_wait()
+    def wait(self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None) -> None:
+        """Block for this task; raises where that could never end."""
+        self.group.runtime.wait(wakeup, ready, timeout)
 
     def run_callbacks(self, callbacks: Callable[[], None]) -> None:
         """Have the thread run them that is there for it, or else the caller."""

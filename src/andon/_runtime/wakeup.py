@@ -13,8 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 _SLICE = 0.05
+
+
+class _Waiter(Protocol):
+    """A lock that somebody waits for, or what does as one."""
+
+    def release(self) -> None:
+        """Wake it."""
 
 
 class Wakeup:
@@ -25,7 +33,7 @@ class Wakeup:
     def __init__(self) -> None:
         # A dict: to leave it raises nothing, whoever was quicker; a
         # Ctrl-C while an error is handled would show two tracebacks (S32).
-        self._waiters: dict[threading.Lock, None] = {}
+        self._waiters: dict[_Waiter, None] = {}
 
     def wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """Block until `ready()` or `timeout` seconds are over; return what `ready()` says.
@@ -48,6 +56,14 @@ class Wakeup:
             finally:
                 self._waiters.pop(parked, None)  # most often the waker has taken it
         return True
+
+    def ring(self, bell: _Waiter) -> None:
+        """Have this released, once, at the next `notify`."""
+        self._waiters[bell] = None
+
+    def forget(self, bell: _Waiter) -> None:
+        """Not any more."""
+        self._waiters.pop(bell, None)
 
     def notify(self) -> None:
         """Wake all waiters; never blocks."""

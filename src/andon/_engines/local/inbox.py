@@ -17,6 +17,7 @@ from andon._buffers.parcel import loads
 from andon._core.events import Event, Failed, Stopped, Succeeded
 from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
+from andon._gate import gate
 from andon._pickling import describe
 from andon._traceback import show
 from andon.errors import RemoteTraceback, SerializationError, also
@@ -55,7 +56,7 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
         run = None
         if kind == _wire.VALUES:
             index, started_at, ended_at, count, *known = meta
-            values: list[Any] = _loads(body)  # plain ones: nothing of the user's runs here
+            values: list[Any] = pickle.loads(body)  # plain ones: nothing of the user's runs here
             if known:  # of those that were found in the tray
                 del values[: known[0]]
                 index, count = index + known[0], count - known[0]
@@ -156,7 +157,13 @@ def _set_cause(error: BaseException, cause: BaseException) -> None:
 def _loads(body: Any) -> Any:
     if body is None:
         raise MemoryError("no memory for the bytes of it")
-    return loads(body)
+    if not gate.on_main():
+        return loads(body)
+    gate.user = True  # a second Ctrl-C ends it (S32)
+    try:
+        return loads(body)
+    finally:
+        gate.user = False
 
 
 def _unpicklable(error: BaseException, what: str, named: str) -> SerializationError:

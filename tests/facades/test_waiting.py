@@ -1,0 +1,217 @@
+"""Whoever waits, drives: callers that submit and wait in turn pump their pool themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import andon
+from tests.support import Stage
+
+ENOUGH = 20  # round trips, after which the caller drives
+
+
+class Waits:
+    """Waits for another task of its pool as it is unpickled: in the thread that drives."""
+
+    pool: andon.ProcessPoolExecutor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _wait_for_another, ()
+
+
+def _wait_for_another() -> int:
+    return Waits.pool.submit(abs, -1).result()
+
+
+def make_waits() -> Waits:
+    return Waits()
+
+
+class Slow:
+    """Is unpickled for ever, in the parent."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _sleep_in, (self.pid,)
+
+
+def _sleep_in(pid: int) -> int:
+    if os.getpid() == pid:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
+    return pid
+
+
+@pytest.fixture
+def driven(start_method: str) -> Iterator[andon.ProcessPoolExecutor]:
+    """Driven by the main thread, at least when it next waits."""
+    with andon.ProcessPoolExecutor(2, start_method=start_method) as executor:
+        drive(executor)
+        yield executor
+
+
+def drive(executor: andon.ProcessPoolExecutor) -> None:
+    driver = executor._runtime._driver
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        before = driver._drives
+        for i in range(ENOUGH):
+            assert executor.submit(abs, -i).result() == i
+        if driver._drives - before > ENOUGH // 2:
+            return
+    pytest.fail("the caller never drives")
+
+
+def soon(call: Callable[[], object], after: float = 0.1) -> threading.Thread:
+    def run() -> None:
+        time.sleep(after)
+        call()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_a_caller_who_waits_and_does_nothing_else_drives(
+    driven: andon.ProcessPoolExecutor,
+) -> None:
+    drive(driven)
+
+
+def test_it_does_so_in_any_thread(driven: andon.ProcessPoolExecutor) -> None:
+    thread = soon(lambda: drive(driven), 0)
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_others_are_served_by_the_one_who_drives(
+    driven: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    long = driven.submit(gate.hold)
+    results: list[int] = []
+
+    def other() -> None:
+        results.extend(driven.submit(abs, -i).result() for i in range(10))
+        gate.release()
+
+    thread = soon(other, 0.05)
+    long.result(60)
+    thread.join(60)
+    assert results == list(range(10))
+
+
+def test_who_does_not_wait_is_served_as_well(driven: andon.ProcessPoolExecutor) -> None:
+    for _ in range(20):
+        drive(driven)
+        called = threading.Event()
+        driven.submit(abs, -1).add_done_callback(lambda _, event=called: event.set())  # type: ignore[misc]
+        assert called.wait(60)
+
+
+def test_a_wait_that_drives_keeps_its_timeout(
+    driven: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    long = driven.submit(gate.hold)
+    for timeout in (0, 0.01, 0.05):
+        with pytest.raises(TimeoutError):
+            long.result(timeout)
+    gate.release()
+    long.result(60)
+
+
+def test_S35_another_thread_cancels_what_a_caller_drives_for(
+    driven: andon.ProcessPoolExecutor,
+) -> None:
+    long = driven.submit(time.sleep, 60)
+    thread = soon(long.cancel)
+    with pytest.raises(andon.TaskCancelledError):
+        long.result()
+    thread.join(60)
+    drive(driven)
+
+
+def test_S32_a_key_ends_the_wait_and_nothing_else(driven: andon.ProcessPoolExecutor) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    for _ in range(5):
+        drive(driven)
+        long = driven.submit(andon.sleep, 60)
+        thread = soon(lambda: signal.pthread_kill(main, signal.SIGINT), 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            long.result()
+        thread.join(60)
+        assert not long.done()
+        long.cancel()
+
+
+def test_S32_a_second_key_ends_an_unpickling_that_hangs(
+    driven: andon.ProcessPoolExecutor,
+) -> None:
+    driven.submit(abs, 1).result()
+    stuck = driven.submit(Slow, os.getpid())
+    with pytest.raises((KeyboardInterrupt, andon.SerializationError)):
+        stuck.result(30)
+    with pytest.raises(andon.SerializationError, match="KeyboardInterrupt"):
+        stuck.result(30)
+    drive(driven)
+
+
+def test_who_drives_must_not_wait_while_it_unpickles(driven: andon.ProcessPoolExecutor) -> None:
+    Waits.pool = driven
+    try:
+        with pytest.raises(andon.SerializationError, match="drives the pool"):
+            driven.submit(make_waits).result()
+    finally:
+        del Waits.pool
+    drive(driven)
+
+
+def test_a_handler_of_the_programs_own_never_comes_into_a_turn(start_method: str) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        with andon.ProcessPoolExecutor(2, start_method=start_method) as executor:
+            for i in range(5 * ENOUGH):
+                assert executor.submit(abs, -i).result() == i
+            assert executor._runtime._driver._drives == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_pool_that_forks_pauses_who_drives(
+    driven: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    squares: list[int] = []
+
+    def other() -> None:
+        with andon.Pool(1, start_method="fork") as pool:
+            squares.extend(pool.map(abs, [-1, -2]))
+        gate.release()
+
+    long = driven.submit(gate.hold)
+    thread = soon(other)
+    long.result(60)
+    thread.join(60)
+    assert squares == [1, 2]
+
+
+def test_S21_another_thread_closes_what_a_caller_drives(start_method: str) -> None:
+    with andon.ProcessPoolExecutor(2, start_method=start_method) as executor:
+        drive(executor)
+        long = executor.submit(time.sleep, 60)
+        thread = soon(executor.kill_workers)
+        with pytest.raises(andon.TaskCancelledError):
+            long.result(30)
+        thread.join(60)
