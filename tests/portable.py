@@ -37,6 +37,7 @@ def engine_of(kind: str) -> Iterator[None]:
         patch.setattr(interpreter, "WORKER", "tests.portable_worker")
         patch.setattr(options, "_METHODS", ("spawn",))
         patch.setattr(system, "exists", spawner.exists)
+        patch.setattr(system, "wants_core", spawner.wants_core)
         for board in joined():
             patch.setattr(board, "bell_fd", -1)
         if kind == "poll":

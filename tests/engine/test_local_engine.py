@@ -19,7 +19,7 @@ from psutil import Process
 
 from andon import _wire
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
-from andon._engines.local import crew, descriptors
+from andon._engines.local import crew, descriptors, engine, ladder, system
 from andon._engines.local.engine import LocalEngine
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
@@ -505,6 +505,33 @@ def test_a_brutal_kill(start_method: str, stage: MakeStage) -> None:
         (event,) = d.finish(ident)
         # The order alone is seen too: it may be quicker than the kill.
         assert isinstance(event, Died | Stopped)
+
+
+def test_S19_a_kill_waits_for_the_dump_of_a_task_that_has_no_core_yet(
+    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal takes effect only when the victim gets one: here as late as we like."""
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.hold_the_gil, running)
+        d.reached(running)
+        (worker,) = d.engine._crew.workers.values()
+        ask, asked = worker.ask_for_stack, []
+
+        def wants_core(pid: int) -> bool:
+            asked.append(pid)
+            if len(asked) == 3:
+                ask()
+            return system.wants_core(pid)
+
+        monkeypatch.setattr(worker, "ask_for_stack", lambda: None)
+        monkeypatch.setattr(engine, "system", SimpleNamespace(wants_core=wants_core))
+        monkeypatch.setattr(ladder, "DUMP_LATEST", PATIENCE)
+        d.stop(0.0, 0.0)
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and event.ordered
+        assert set(asked) == {event.payload.pid} and len(asked) >= 3
+        assert "hold_the_gil" in (event.payload.stack or "")
 
 
 def test_S20_S22_the_whole_tree_is_gone_before_the_end_is_told(

@@ -9,6 +9,7 @@ import random
 import pytest
 
 from andon._engines.local.ladder import (
+    DUMP_LATEST,
     DUMP_LEAD,
     DUMP_REST,
     DUMP_WAIT,
@@ -83,6 +84,18 @@ def test_a_dump_asked_for_late_holds_the_kill_a_little() -> None:
     ladder = Ladder(0.0, 0.0, 2.0)
     assert ladder.due(2.5, False, None) is Step.DUMP
     assert ladder.next_at(False, None) == pytest.approx(2.5 + DUMP_WAIT)
+
+
+def test_a_dump_that_waits_for_a_core_holds_the_kill_longer_but_within_bounds() -> None:
+    ladder = Ladder(0.0, 0.0, 0.0)
+    assert ladder.due(0.0, False, None) is Step.DUMP
+    ladder.dump_waits(0.0)
+    assert ladder.next_at(False, None) == pytest.approx(DUMP_WAIT)  # as without
+    for _ in range(100):
+        now = ladder.next_at(False, None)
+        ladder.dump_waits(now)
+    assert now == pytest.approx(DUMP_LATEST)
+    assert ladder.due(now, False, None) is Step.KILL
 
 
 def test_S18_a_shield_holds_the_interrupt_back_but_not_the_kill() -> None:

@@ -424,6 +424,9 @@ class LocalEngine:
         if ladder is None or attempt is None or worker.dead_at is not None:
             return
         used, shield = worker.used_token, worker.shield_until
+        if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
+            if not worker.stack and worker.pid is not None and system.wants_core(worker.pid):
+                ladder.dump_waits(now)
         while (step := ladder.due(now, used, shield)) is not None:
             if step is Step.INTERRUPT:
                 worker.row.order(attempt.id, int(step))

@@ -21,6 +21,7 @@ RESEND = 0.05  # an interrupt that lands in a `__del__` vanishes (S16)
 DUMP_LEAD = 0.1
 DUMP_WAIT = 0.005  # the kill waits this long for the dump at most, however late that was asked for
 DUMP_REST = 0.001  # and this long for the rest of it, once some has come
+DUMP_LATEST = 0.05  # and this long where the victim would write it, but has not got a core yet
 
 
 class Step(IntEnum):
@@ -39,6 +40,7 @@ class Ladder:
         "_again_at",
         "_asked_at",
         "_cap",
+        "_dump_by",
         "_dump_until",
         "_interrupted_at",
         "_kill_after",
@@ -55,6 +57,7 @@ class Ladder:
         self._interrupted_at: float | None = None
         self._again_at = math.inf
         self._dump_until = -math.inf  # the dump has been asked for, and holds the kill till then
+        self._dump_by = -math.inf  # or, at the latest, till then
 
     def harden(self, now: float, grace: float, kill_after: float) -> None:
         """A second call."""
@@ -77,6 +80,7 @@ class Ladder:
             self._fix(used)
             self.step = Step.DUMP
             self._dump_until = now + DUMP_WAIT
+            self._dump_by = now + DUMP_LATEST
         elif now >= self._interrupt_at(used, shield_until):
             self._fix(used)
             self.step = Step.INTERRUPT
@@ -96,6 +100,10 @@ class Ladder:
     def dump_came(self, now: float) -> None:
         """Some of the dump is here: no need to wait for long."""
         self._dump_until = min(self._dump_until, now + DUMP_REST)
+
+    def dump_waits(self, now: float) -> None:
+        """Nothing of it has come, for the victim stands in line for a core: the kill waits, too."""
+        self._dump_until = max(self._dump_until, min(now + DUMP_WAIT, self._dump_by))
 
     def kill_by(self, used: bool) -> float:
         """When the kill is due as things stand."""
