@@ -756,6 +756,26 @@ def test_a_row_is_found_before_the_birth_is_told(start_method: str) -> None:
         assert [r.row for r in d.engine.look(worker.row_number)] == [worker.row_number]
 
 
+def test_a_worker_that_hangs_up_before_its_birth_is_told_is_killed_all_the_same(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close_all() -> None:
+        os.closerange(300, 400)  # where a worker keeps its own
+        time.sleep(60)
+
+    with driver(start_method) as d:
+        births: list[Any] = []
+        monkeypatch.setattr(d.engine._crew, "_born", lambda *birth: births.append(birth))
+        ident = d.submit(close_all)
+        (worker,) = d.engine._crew.workers.values()
+        d.until(lambda: worker.reader.closed and births)
+        monkeypatch.undo()
+        with d.config.lock:
+            d.engine._crew._born(*births[0])
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and not event.ordered
+
+
 def test_close_while_workers_boot(start_method: str) -> None:
     for _ in range(3):
         d = Driver(start_method, 8, prestart=True)

@@ -298,9 +298,13 @@ class Crew:
         self._answered(worker)
         if worker.reader.closed:
             self._poller.remove(worker.reader.fd)
-            if worker.dead_at is None and worker.bound is None:  # most likely it is dying
-                at = time.monotonic() + HANG_UP_WITHIN
-                worker.bound = self._timers.at(at, partial(self.kill, worker))
+            self._hung_up(worker)
+
+    def _hung_up(self, worker: WorkerProcess) -> None:
+        """It has closed its answers: most likely it is dying."""
+        if worker.dead_at is None and worker.bound is None:
+            at = time.monotonic() + HANG_UP_WITHIN
+            worker.bound = self._timers.at(at, partial(self.kill, worker))
 
     def _news(self) -> None:
         link = self._link
@@ -369,6 +373,8 @@ class Crew:
         hold.watch(self._poller, partial(self._see_death, worker))
         if self.closing:
             self.kill(worker)
+        elif worker.reader.closed:  # before we knew whom to kill for it
+            self._hung_up(worker)
 
     def _overdue(self, worker: WorkerProcess) -> None:
         """The template hangs, or was stopped: its end is told as any other's (S21)."""
