@@ -5,10 +5,12 @@ Names are loaded when they are first used, so that `import andon` costs little, 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# What every worker and its template load: so nothing is imported here, `typing` least of all, which
+# takes as long to load as a bare interpreter to start.
+TYPE_CHECKING = False  # type checkers take it for true
 if TYPE_CHECKING:
+    from typing import Any
+
     from andon import aio as aio
     from andon._async_result import AsyncResult as AsyncResult
     from andon._cancelled import Cancelled as Cancelled
@@ -152,6 +154,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name == "aio":  # a module; only those who ask for it pay for asyncio
         return importlib.import_module("andon.aio")
     home = _HOME.get(name)

@@ -6,6 +6,10 @@ Other modules than these, whoever imports them, cost every start of every worker
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
+
+import pytest
 
 from tests.support import run_python
 
@@ -31,10 +35,17 @@ NEVER = """
 """.split()
 
 
-def loaded_after(statement: str) -> set[str]:
+OF_TEMPLATE = {"children", "frozen", "template"}
+STANDARD_OF_TEMPLATE = """
+    __future__ _collections _signal _socket _struct errno gc math select struct
+""".split()
+
+
+def loaded_after(statement: str, flags: Sequence[str] = ()) -> set[str]:
     """The modules of a fresh interpreter that has run this statement."""
-    source = f"{statement}\nimport sys; names = sorted(sys.modules)\nimport json\n"
-    done = run_python(["-c", source + "print(json.dumps(names))"])
+    path = f"import sys; sys.path[:] = {sys.path!r}\n" if flags else ""
+    source = f"{path}{statement}\nimport sys; names = sorted(sys.modules)\nimport json\n"
+    done = run_python([*flags, "-c", source + "print(json.dumps(names))"])
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 
@@ -51,6 +62,16 @@ def test_a_worker_imports_a_closed_list() -> None:
 def test_a_worker_never_imports_what_is_heavy() -> None:
     bare = loaded_after("pass")  # what site-packages load into every interpreter is not our doing
     assert (loaded_after("import andon._worker.boot") - bare) & set(NEVER) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no template")
+def test_the_template_imports_next_to_nothing() -> None:
+    """Under `spawn` the first worker starts only when its interpreter is there."""
+    flags = ["-S"]
+    bare = loaded_after("import os", flags)
+    template = loaded_after("import andon._worker.template", flags) - bare
+    ours = {"andon", "andon._worker", *(f"andon._worker.{n}" for n in OF_TEMPLATE)}
+    assert template - ours <= set(STANDARD_OF_TEMPLATE)
 
 
 def test_a_worker_does_not_load_the_template() -> None:

@@ -6,12 +6,10 @@ application calls first thing, obeys.
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import Final
 
-MARK: Final = "--andon-start"
-_ENTRIES: Final = ("andon._worker.boot", "andon._worker.template")
+MARK = "--andon-start"
+_ENTRIES = ("andon._worker.boot", "andon._worker.template")
 
 _called = False
 
@@ -37,6 +35,8 @@ def freeze_support() -> None:
         if module not in _ENTRIES:
             raise SystemExit(f"{MARK} is andon's own, and cannot start {module!r}")
         del sys.argv[1:3]
+        import importlib
+
         importlib.import_module(module).main()
     _called = True
 

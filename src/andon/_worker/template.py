@@ -26,23 +26,29 @@ Invariants
 
 from __future__ import annotations
 
-import _socket as socket  # the module around it takes longer to load than all of ours
-import array
 import errno
 import gc
-import importlib
 import marshal
 import math
 import os
 import select
-import signal
+import struct
 import sys
 import time
-from collections import deque
-from typing import Any, NoReturn
 
 from andon._worker.children import become_subreaper
 from andon._worker.frozen import MARK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+    from collections import deque
+    from typing import Any, NoReturn
+else:  # the modules around these take longer to load than the interpreter around us to start
+    import _signal as signal
+    import _socket as socket
+    from _collections import deque
 
 assert sys.platform == "linux"
 
@@ -91,7 +97,7 @@ class Template:
         root: socket.socket,
         method: str,
         command: list[str],
-        dispositions: dict[signal.Signals, Any],
+        dispositions: dict[int, Any],
     ) -> None:
         self._method = method
         self._command = command  # of a spawned worker: interpreter and flags
@@ -367,21 +373,21 @@ class Template:
 
 def send(sock: socket.socket, data: bytes, fds: tuple[int, ...] = ()) -> None:
     """One message with descriptors."""
-    aux = [(*SOL_PASS, array.array("i", fds))] if fds else []
+    aux = [(*SOL_PASS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
     sock.sendmsg([data], aux, socket.MSG_NOSIGNAL)
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """One message and its descriptors (close-on-exec); empty at the end."""
-    size = array.array("i").itemsize
+    size = struct.calcsize("i")
     data, aux, _, _ = sock.recvmsg(
         65536, socket.CMSG_SPACE(MAX_FDS * size), socket.MSG_CMSG_CLOEXEC
     )
-    fds = array.array("i")
+    fds: list[int] = []
     for level, kind, raw in aux:
         if (level, kind) == SOL_PASS:
-            fds.frombytes(raw[: len(raw) - len(raw) % size])
-    return data, fds.tolist()
+            fds += struct.unpack_from(f"{len(raw) // size}i", raw)
+    return data, fds
 
 
 def children() -> list[int]:
@@ -423,7 +429,7 @@ def preload(*, all_of_it: bool) -> None:
 
 def _load(name: str) -> None:
     try:
-        importlib.import_module(name)
+        __import__(name)
     except ImportError:
         pass  # it fails again, and is reported, where it is used
 
@@ -433,8 +439,8 @@ def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:
     code = 70
     try:
         # What the user's program ignored stays ignored in workers (nohup); a handler cannot stay.
-        dispositions: dict[signal.Signals, Any] = {
-            n: signal.SIG_IGN if signal.getsignal(n) is signal.SIG_IGN else signal.SIG_DFL
+        dispositions: dict[int, Any] = {
+            n: signal.SIG_IGN if signal.getsignal(n) == signal.SIG_IGN else signal.SIG_DFL
             for n in _IGNORED
         }
         signal.set_wakeup_fd(-1)
