@@ -710,6 +710,29 @@ def test_making_one_has_no_effect_and_open_starts_no_worker(start_method: str) -
         assert d.caps.slots >= 3 and d.caps.can_kill and d.caps.can_interrupt
 
 
+def test_the_first_worker_boots_before_the_many(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them at once would share the CPUs until the last is there."""
+    monkeypatch.setattr(crew, "AT_ONCE", 2)
+    with driver(start_method, 6, prestart=True) as d:
+        assert len(d.engine._crew.workers) == 2  # nobody has pumped yet
+        assert d.caps.preparing() is False  # there is no initializer
+        d.until(lambda: len(d.pids()) == 6)
+    monkeypatch.setattr(crew, "BOOT_ALONE", 0.05)
+    with driver(start_method, 6) as d:
+        link = d.engine._crew._link
+        assert link is not None
+        os.kill(link.template.pid, signal.SIGSTOP)
+        try:
+            attempts = [d.submit(tasks.add, n) for n in range(6)]
+            assert len(d.engine._crew.workers) == 2
+            d.until(lambda: len(d.engine._crew.workers) == 6)  # who hangs holds up nobody
+        finally:
+            os.kill(link.template.pid, signal.SIGCONT)
+        assert all(isinstance(d.finish(a)[0], Succeeded) for a in attempts)
+
+
 def test_workers_are_started_on_demand(start_method: str) -> None:
     with driver(start_method, 4) as d:
         for _ in range(5):

@@ -11,6 +11,7 @@ Invariants
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -41,6 +42,8 @@ SPARE_FOR = 5.0  # seconds that a spare is kept which nobody needs after all
 EXIT_WITHIN = 2.0  # for the template to tell of a death that we see
 BIRTH_WITHIN = 30.0  # for the template to start a worker, on a very busy machine
 HANG_UP_WITHIN = 1.0  # for a worker to die that has closed its answers
+AT_ONCE = max(2, os.cpu_count() or 1)  # workers that boot before the first has booted
+BOOT_ALONE = 1.0  # seconds: a first worker that takes longer to boot holds up nobody
 _PREPARING = (State.BOOTING, State.INITIALISING)
 
 
@@ -92,6 +95,7 @@ class Crew:
         self._fill_timer: Timer | None = None
         self._spares_timer: Timer | None = None
         self._vacant: list[Slot] = []
+        self._cut_short = False  # more were to be started than may boot at once
         self._losses = Budget()  # of templates
         self._link: Launcher | None = None
         self.workers: dict[int, WorkerProcess] = {}
@@ -126,15 +130,21 @@ class Crew:
             )
             if wanted > coming:
                 self.grow(len(self.slots) + wanted - coming)
+        eager, self._cut_short = eager or self._cut_short, False
         if not self._vacant:
             return
         later: list[Slot] = []
+        room = self._room(now)
         for slot in self._vacant:
             if self.spares:
                 self._seat(self.spares.pop(0), slot)
-            elif (wanted > 0 or eager) and now >= slot.fill_at:
-                if not self._launch(slot):
-                    later.append(slot)
+            elif not (wanted > 0 or eager) or now < slot.fill_at:
+                later.append(slot)
+            elif room <= 0:
+                later.append(slot)
+                self._cut_short = eager
+            elif self._launch(slot):
+                room -= 1
             else:
                 later.append(slot)
         self._vacant = later
@@ -144,6 +154,16 @@ class Crew:
                 if self._fill_timer is not None:
                     self._fill_timer.cancel()
                 self._fill_timer = self._timers.at(at, self._fill)
+
+    def _room(self, now: float) -> float:
+        """How many may be started now: until one has booted, only as many as there are CPUs, so
+        that the first is there soon. The last is there no later."""
+        room: float = AT_ONCE
+        for worker in self.workers.values():
+            if worker.state is not State.BOOTING or now - worker.made_at >= BOOT_ALONE:
+                return math.inf
+            room -= 1
+        return room
 
     def _fill(self) -> None:
         self._fill_timer = None
@@ -175,7 +195,7 @@ class Crew:
         if self._init_body is None or self.closing:
             return False
         workers = [slot.worker for slot in self.slots]
-        return any(w is not None and w.state in _PREPARING for w in workers)
+        return self._cut_short or any(w is not None and w.state in _PREPARING for w in workers)
 
     def _free(self, worker: WorkerProcess) -> None:
         worker.state = State.IDLE

@@ -50,6 +50,7 @@ class WorkerProcess:
     def __init__(self, board: Board, poller: Poller) -> None:
         self.serial = next(_serials)
         self.state = State.BOOTING
+        self.made_at = time.monotonic()
         self.slot: Any = None
         self.link: Launcher | None = None  # to the template that has started it
         self.pid: int | None = None
