@@ -83,7 +83,9 @@ class Pool:
 
 
 class Andon(Pool):
-    distribution, module = "andon", "andon"
+    # `import andon` alone loads nothing: a name's modules are loaded when it is first used. The
+    # others' pools have theirs after their import, so these are loaded, and their time told, there.
+    distribution, module = "andon", "andon.pool"
 
     def open(self, initializer: Any = None, initargs: tuple[Any, ...] = ()) -> None:
         import andon
