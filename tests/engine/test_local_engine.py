@@ -18,11 +18,13 @@ import pytest
 from psutil import Process
 
 from andon import _wire
+from andon._board import row as _row
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
 from andon._engines.local import crew, descriptors, engine, ladder, system
 from andon._engines.local.engine import LocalEngine
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
+from andon._worker import state
 from andon.errors import InitializerError, PoolBrokenError, SerializationError
 from andon.outcome import StoppedBy
 from andon.token import Token
@@ -697,6 +699,27 @@ def test_a_task_that_writes_into_our_pipes_fails_alone(start_method: str) -> Non
         event = d.run(vandal)
         assert isinstance(event, Died) and not event.ordered
         assert d.value(tasks.add, 1) == 1
+
+
+def test_S13_who_dies_between_two_items_behind_garbled_answers(start_method: str) -> None:
+    """The row names the item that is over, and no start: it has run all the same."""
+
+    def die_at_one(item: int) -> str:
+        if item == 1:
+            cells = state.current.cells  # as the worker itself does right behind us
+            cells[_row.PHASE], cells[_row.STARTED_NS] = _row.SENDING, 0
+            for fd in range(300, 400):
+                try:
+                    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                        os.write(fd, b"\xff" * 100)
+                except OSError:
+                    pass
+            os.kill(os.getpid(), signal.SIGKILL)
+        return str(item)
+
+    with driver(start_method) as d:
+        *_, death = d.finish(d.submit_span(die_at_one, [0, 1, 2]))
+        assert isinstance(death, Died) and (death.index, death.started) == (1, None)
 
 
 # Opening and closing ------------------------------------------------------------------------------

@@ -64,7 +64,14 @@ def died(worker: WorkerProcess, now: float, ordered: bool, hint: str) -> list[Ev
         stack=stack_text(bytes(worker.stack)),
     )
     item = at if begun else None
-    return [*events, Died(attempt.id, ordered, item, started_at is not None, payload)]
+    return [*events, Died(attempt.id, ordered, item, _started(begun, started_at, phase), payload)]
+
+
+def _started(begun: bool, started_at: float | None, phase: int) -> bool | None:
+    if started_at is not None:
+        return True
+    # A row that is between two items names the one that is over, and its start no more (S13).
+    return False if not begun or phase == _board.UNPICKLING else None
 
 
 def _lost(worker: WorkerProcess, index: int, now: float) -> Failed:
