@@ -34,7 +34,7 @@ FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, st
 STOPPED = 25  # meta=(index, started_at|None, ended_at, by, cleanup_traceback|None)
 #                                                           body=pickle of that error, or empty
 DONE = 26  #    meta=()                                     the attempt is over (spans cut short)
-VALUES = 27  #  meta=(index, started_at, ended_at, count)   body=pickle of a list of plain values
+VALUES = 27  #  meta=(index, started_at, ended_at, count, kind) body=a tray's values of that kind
 # Beside them, at any time, whole, and from any thread of the worker:
 RECORD = 28  #  meta=(index,)                               body=a log record (`_worker/records`)
 WARNING = 29  # meta=(index,)                               body=a warning (`_worker/warned`)

@@ -11,7 +11,6 @@ import pytest
 
 from andon import Cancelled, _wire
 from andon._board import tray
-from andon._board.row import INDEX
 from andon._worker.signals import INTERRUPT_SIGNAL
 from andon._worker.state import current
 from tests.unit.worker_harness import Worker, worker
@@ -54,7 +53,7 @@ def fork_at_2_and_5(item: int) -> int:
         if pid == 0:
             return -1
         os.waitpid(pid, 0)
-        assert current.cells[INDEX] == item
+        assert current.row is not None and current.row.index == item
     return item
 
 
@@ -87,7 +86,7 @@ def interrupted_behind_9(item: int) -> int:
     if item == 9:
 
         def trace(frame: Any, event: str, arg: Any) -> Any:
-            if current.cells[INDEX] == 10:
+            if current.row is not None and current.row.index == 10:
                 sys.settrace(None)
                 signal.raise_signal(INTERRUPT_SIGNAL)
             return trace
@@ -103,10 +102,10 @@ class Overwritten(tray.TrayView):
 
     __slots__ = ()
 
-    def values(self, count: int) -> list[Any]:
-        self.begin(tray.INT, 7, 150)
+    def raw(self, count: int) -> bytes:
+        self.begin(tray.INT, 7, 150, 9)
         self.ints[0] = 99
-        return super().values(count)
+        return super().raw(count)
 
 
 @pytest.fixture
@@ -188,8 +187,9 @@ def told(w: Worker, attempt: int) -> dict[int, Any]:
             sent.append(w.read())
         except EOFError:
             break
-    first, values, frames = w.board.tray(w.number).unsent(attempt, w.row.index)
-    w._buffer += frames
+    kind, first, count, body = w.board.tray(w.number).unsent(attempt)
+    values = tray.values(kind, count, body) if kind != tray.FRAMES else []
+    w._buffer += body if kind == tray.FRAMES else b""
     while w._buffer:
         sent.append(w.read())
     return {**{a.meta[0]: a.value for a in sent}, **dict(enumerate(values, first))}
@@ -207,9 +207,9 @@ def test_another_attempts_tray_says_nothing() -> None:
         attempt = w.start_span(die_at_5, list(range(9)))
         w.wait()
         view = w.board.tray(w.number)
-        assert view.unsent(attempt + 1, 5) == (0, [], b"")
+        assert view.unsent(attempt + 1) == (tray.EMPTY, 0, 0, b"")
         view.clear()
-        assert view.unsent(attempt, 5)[1:] == ([], b"")
+        assert view.unsent(attempt) == (tray.EMPTY, 0, 0, b"")
 
 
 def test_a_copy_that_comes_back_from_a_task_writes_nothing_and_runs_nothing() -> None:
@@ -245,6 +245,6 @@ def test_S34_an_interrupt_behind_the_last_item_finds_none() -> None:
 
 def test_a_tray_that_is_overwritten_while_it_is_read_says_nothing() -> None:
     view = Overwritten(memoryview(bytearray(tray.TRAY_BYTES)))
-    view.begin(tray.INT, 7, 0)
+    view.begin(tray.INT, 7, 0, 200)
     view.cells[tray.FILLED] = 100
-    assert view.unsent(7, 150) == (0, [], b"")
+    assert view.unsent(7) == (tray.EMPTY, 0, 0, b"")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from andon import _wire
-from andon._board import RowView, own_board
+from andon._board import RowView, own_board, tray
 from andon._pickling import dumps, loads
 from andon._worker import boot, signals
 from tests.support import PATIENCE
@@ -28,6 +28,8 @@ class Answer(NamedTuple):
 
     @property
     def value(self) -> Any:
+        if self.kind == _wire.VALUES:
+            return tray.values(self.meta[4], self.meta[3], self.body)
         return loads(self.body)
 
     @property
@@ -92,7 +94,7 @@ class Worker:
     def _itemised(self, frame: Answer) -> list[Answer]:
         if frame.kind != _wire.VALUES:
             return [frame]
-        first, started, ended, count = frame.meta
+        first, started, ended, count, _ = frame.meta
         values = frame.value
         assert len(values) == count > 0
         answers = [

@@ -177,12 +177,15 @@ class Board:
     def row(self, number: int) -> RowView:
         """A view of a row."""
         start = self.row_offset(number)
-        return RowView(number, self.memory[start : start + ROW_BYTES])
+        return RowView(number, self.memory[start : start + ROW_BYTES], self._tray(number))
 
     def tray(self, number: int) -> TrayView:
         """A view of the tray beside a row."""
+        return TrayView(self._tray(number))
+
+    def _tray(self, number: int) -> memoryview:
         start = _TRAYS + number * TRAY_BYTES
-        return TrayView(self.memory[start : start + TRAY_BYTES])
+        return self.memory[start : start + TRAY_BYTES]
 
     @staticmethod
     def row_offset(number: int) -> int:

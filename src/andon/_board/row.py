@@ -13,6 +13,8 @@ the workers', of which only the text is used. Two words may share one; the tag t
 
 from __future__ import annotations
 
+from andon._board.tray import TrayView
+
 ROWS = 4096  # of workers, row 0 being nobody's
 NOTES = 512  # rows behind those, for the words of pullers that have no row on this board
 ROW_BYTES = 1024
@@ -39,6 +41,8 @@ KILL_AFTER_NS = 15
 HEARD = 16
 YIELD = 17
 
+IN_LANE = (1 << 64) - 1  # as INDEX: its items end too fast for it, and the tray says how many have
+
 _LONGEST = 1e9  # seconds; what is longer is for ever
 
 # The phases.
@@ -49,10 +53,11 @@ PHASES = ("idle", "booting", "initialising", "unpickling", "running", "pickling"
 class RowView:
     """A row, field by field; `cells` are its bare 64-bit fields, for those in a hurry."""
 
-    __slots__ = ("_text", "cells", "number")
+    __slots__ = ("_text", "_tray", "cells", "number")
 
-    def __init__(self, number: int, memory: memoryview) -> None:
+    def __init__(self, number: int, memory: memoryview, tray: memoryview) -> None:
         self.number = number
+        self._tray = tray
         self.cells: memoryview = memory[: FIELDS * 8].cast("Q")
         self._text: memoryview = memory[FIELDS * 8 :]
 
@@ -75,7 +80,11 @@ class RowView:
     @property
     def index(self) -> int:
         """The item of its attempt."""
-        return int(self.cells[INDEX])
+        while (index := int(self.cells[INDEX])) == IN_LANE:
+            index = TrayView(self._tray).reached()
+            if self.cells[INDEX] == IN_LANE:
+                break  # else it has just left the lane
+        return index
 
     @property
     def started_ns(self) -> int:

@@ -8,8 +8,10 @@ here. A tray holds either values of one plain type, side by side, or whole frame
 Invariants
  1. One writer: the worker. The parent reads a tray when its worker is dead, or at one item for
     so long that all it has written before can be seen.
- 2. A value counts once the row's INDEX has passed its item, or FILLED says so; frames once FILLED
-    says so: whatever moment the worker dies at, what counts is whole.
+ 2. A value counts from the moment at which it is there: until then its place holds the tray's
+    mark, 63 bits that were drawn at random, so that no value is taken for it. Where there is
+    nothing to lay, of a None, and of frames, FILLED says what counts. So whatever moment the
+    worker dies at, what counts is whole, and says which item it was at (see `Row.index`).
  3. What has been sent lies here until the next is laid: a task may have written into the pipe
     before it, so that nobody can read it there. Else the parent knows by the index, and passes
     over it.
@@ -17,15 +19,18 @@ Invariants
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, Final
 
 # The head, by index of 64-bit fields.
-KIND, ATTEMPT, BASE, FILLED = range(4)
-_HEAD = 4 * 8
+KIND, ATTEMPT, BASE, FILLED, PLACES, MARK = range(6)
+_HEAD = 6 * 8
+_CELL = 8
 
-TRAY_BYTES: Final = 32768 if sys.platform != "win32" else 2048  # there, memory counts when reserved
-LANE: Final = (TRAY_BYTES - _HEAD) // 8  # values side by side
+# A full lane goes through an empty pipe in one write. On Windows memory counts when reserved.
+TRAY_BYTES: Final = 61440 if sys.platform != "win32" else 2048
+LANE: Final = (TRAY_BYTES - _HEAD) // _CELL  # values side by side
 
 EMPTY, NONE, INT, FLOAT, FRAMES = range(5)
 
@@ -33,36 +38,66 @@ EMPTY, NONE, INT, FLOAT, FRAMES = range(5)
 class TrayView:
     """A tray, field by field. `cells` is its head; `ints` and `floats` are its lanes."""
 
-    __slots__ = ("area", "cells", "floats", "ints")
+    __slots__ = ("_blank", "area", "cells", "floats", "ints")
 
     def __init__(self, memory: memoryview) -> None:
         self.cells: memoryview = memory[:_HEAD].cast("Q")
         self.area: memoryview = memory[_HEAD:]
         self.ints: memoryview[Any] = self.area.cast("q")
         self.floats: memoryview[Any] = self.area.cast("d")
+        self._blank: memoryview | None = None  # places that hold the mark
 
-    def begin(self, kind: int, attempt: int, base: int) -> memoryview[Any] | None:
+    def begin(self, kind: int, attempt: int, base: int, items: int = 0) -> memoryview[Any]:
         """From now on it holds what this says, and what lay here before has been sent. The places
-        for values side by side; None: of this kind they need none."""
+        for values side by side, of up to so many items; for Nones the one that says how many."""
         cells = self.cells
         cells[KIND] = EMPTY  # whoever looks between two of these lines finds nothing
         cells[ATTEMPT] = attempt
         cells[BASE] = base
         cells[FILLED] = 0
+        if kind in (INT, FLOAT):
+            if self._blank is None:
+                mark = int.from_bytes(os.urandom(_CELL)) >> 1
+                self._blank = memoryview(mark.to_bytes(_CELL, sys.byteorder) * LANE)
+                cells[MARK] = mark
+            cells[PLACES] = items = min(items, LANE)
+            self.area[: items * _CELL] = self._blank[: items * _CELL]
         cells[KIND] = kind
-        return self.ints if kind == INT else self.floats if kind == FLOAT else None
+        if kind == NONE:
+            return self.cells[FILLED : FILLED + 1]
+        return (self.ints if kind == INT else self.floats)[:items]
 
     def clear(self) -> None:
         """For a new worker: what lies here is an earlier one's."""
         self.cells[KIND] = EMPTY
 
-    def values(self, count: int) -> list[Any]:
-        """The first `count` of the values side by side."""
-        kind = self.cells[KIND]
-        if kind == NONE:
-            return [None] * count
-        values: list[Any] = (self.ints if kind == INT else self.floats)[:count].tolist()
-        return values
+    def count(self) -> int:
+        """How many values lie side by side."""
+        cells = self.cells
+        if cells[FILLED] or cells[KIND] not in (INT, FLOAT):
+            return int(cells[FILLED])
+        ints, mark = self.ints, cells[MARK]
+        low, high = 0, min(int(cells[PLACES]), LANE)
+        while low < high:
+            middle = (low + high) // 2
+            if ints[middle] == mark:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def reached(self) -> int:
+        """The number of the item behind the last that lies here: it has begun, or will next."""
+        cells = self.cells
+        while True:
+            base, kind = cells[BASE], cells[KIND]
+            item = int(base) + self.count()
+            if base == cells[BASE] and kind == cells[KIND]:
+                return item  # else a living worker has begun it anew under our eyes
+
+    def raw(self, count: int) -> bytes:
+        """The first `count` of the values side by side, for `values`."""
+        return b"" if self.cells[KIND] == NONE else bytes(self.area[: count * _CELL])
 
     def put(self, parts: tuple[bytes, ...]) -> bool:
         """Lay a frame behind the others; False where there is no room."""
@@ -78,20 +113,26 @@ class TrayView:
         cells[FILLED] = end
         return True
 
-    def unsent(self, attempt: int, index: int) -> tuple[int, list[Any], bytes]:
-        """What a dead worker had not sent of its attempt, with its row at that item: values from
-        the first one's number on, or frames."""
+    def unsent(self, attempt: int) -> tuple[int, int, int, bytes]:
+        """What a dead worker had not sent of its attempt: the kind, the first one's number, how
+        many, and the values as they lie here, or frames."""
         cells = self.cells
-        kind, base, filled = int(cells[KIND]), int(cells[BASE]), int(cells[FILLED])
+        kind, base = int(cells[KIND]), int(cells[BASE])
         if kind == EMPTY or kind > FRAMES or cells[ATTEMPT] != attempt:
-            return base, [], b""
-        count = filled or index - base
-        values: list[Any] = []
-        frames = b""
+            return EMPTY, 0, 0, b""
+        count = self.count()
         if kind == FRAMES:
-            frames = bytes(self.area[: min(filled, len(self.area))])
-        elif 0 < count <= LANE or kind == NONE:
-            values = self.values(count)
+            body = bytes(self.area[: min(count, len(self.area))])
+        else:
+            body = self.raw(count)
         if cells[KIND] != kind or cells[BASE] != base:
-            return base, [], b""  # a living one has begun anew under our eyes: it has sent these
-        return base, values, frames
+            return EMPTY, 0, 0, b""  # a living one has begun anew under our eyes: these are sent
+        return kind, base, count, body
+
+
+def values(kind: int, count: int, body: bytes) -> list[Any]:
+    """The values that lay side by side in a tray."""
+    if kind == NONE:
+        return [None] * count
+    found: list[Any] = memoryview(body).cast("q" if kind == INT else "d").tolist()
+    return found

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import pickle
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -92,13 +91,15 @@ class Answers:
 
     # Answers -------------------------------------------------------------------------------------
 
-    def _run_ended(self, first: int, count: int, started: float, over: bool) -> None:
+    def _run_ended(
+        self, kind: int, first: int, count: int, started: float, over: bool
+    ) -> None:
         """So many items from `first` on returned values that lie in the tray; `over`: all did."""
         cells, tray = self._cells, self._tray
         cells[_row.TASKS_DONE] += count
         signals.reinstall()
-        body = pickle.dumps(tray.values(count), _pickling.PROTOCOL)
-        meta = (first, started, time.monotonic(), count)
+        body = tray.raw(count)
+        meta = (first, started, time.monotonic(), count, kind)
         if over:
             self._answer(_wire.VALUES, self._last(), meta, body)
         else:

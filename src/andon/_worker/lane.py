@@ -2,14 +2,16 @@
 its call, a look at the stop word, and a place in the tray.
 
 Invariants
- 1. Before an item begins, the values of all before it lie in the tray, and the row says so (S45).
+ 1. Before an item begins, the values of all before it lie in the tray, and by that the board says
+    which item it is (S45).
  2. The stop word, and whatever else may have been ordered, is looked at right before each call,
-    after the row has named the item (S12, S13).
- 3. An item that has used its token ends the run: so the next one begins with a clean row.
- 4. The clock is looked at every few items only. So where many are short, the row may say of one
-    that it began when one shortly before it did.
- 5. A copy of the worker that a task has forked off, and that comes back from it, writes nothing
-    and calls for no further item.
+    after the board has named the item (S12, S13).
+ 3. An item that has used its token ends the run: so the next one begins with a clean row. Its own
+    value finds the places closed, and is told by itself.
+ 4. The clock is looked at every few items only, more of them where they are short. So the row may
+    say of one that it began when one shortly before it did.
+ 5. A copy of the worker that a task has forked off, and that comes back from it, finds the places
+    closed too: it writes nothing, and calls for no further item.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from time import monotonic_ns
 from typing import Any
 
 from andon._board import tray
-from andon._board.row import INDEX, ORDER_COUNT, STARTED_NS
+from andon._board.row import STARTED_NS
 from andon._worker.state import current
 
 _KINDS: dict[type, int] = {int: tray.INT, type(None): tray.NONE, float: tray.FLOAT}
-_LOOK_EVERY = 8  # items
+_FEW, _MANY = 8, 1024  # items, from one look at the clock to the next
+_SHORTLY_NS = 50_000
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
-_copied = False  # looked at after each item: the system is slow to tell us our pid
 
 
 def kind_of(value: Any) -> int:
@@ -45,56 +47,81 @@ def run(
     fn: Callable[[Any], Any],
     items: Iterator[Any],
     kind: type,
-    lane: memoryview[Any] | None,
-    index: int,
-    at: int,
-    cells: memoryview,
-    words: memoryview,
-    slot: int,
-    clear: int,
-    orders: int,
+    places: memoryview[Any],
+    memory: memoryview,
+    word: int,
+    order: int,
+    seen: int,
     until: int,
 ) -> tuple[Any] | None:
-    """Call for one item after the other, the first of which is number `index`, whose value goes to
-    place `at` of the lane (None: nothing need be kept of a None).
+    """Call for one item after the other; the first one's value goes to place 1.
 
-    Ends with the items; or before the next one, where there is cause to look closer: a stop, an
-    order, the time `until`, the lane's end. A value that the lane cannot hold is returned.
+    Ends with the items; or before the next one, where there is cause to look closer: the byte at
+    `word` is set, or the one at `order` is not what was `seen`; at the time `until`; at the end of
+    the places. A value that they do not take is returned.
     """
-    last = len(lane) - _LOOK_EVERY if lane is not None else 1
-    state = current
-    while True:
-        before = index
-        for item in islice(items, _LOOK_EVERY):
+    at, few = 1, _FEW
+    last = len(places) - 1
+    while at <= last:
+        stop, before = min(few, last - at + 1) + at, monotonic_ns()
+        current.cells[STARTED_NS] = before
+        if before > until:
+            return None
+        for item in islice(items, stop - at):
             value = fn(item)
-            if type(value) is not kind or _copied:
+            if type(value) is not kind:
                 return (value,)
-            if lane is not None:
-                try:
-                    lane[at] = value
-                except ValueError:  # an integer of more than 64 bits
-                    return (value,)
-                at += 1
-            index += 1
-            cells[INDEX] = index
-            if words[slot] != clear or cells[ORDER_COUNT] != orders or state.used:
+            try:
+                places[at] = value
+            except ValueError:  # an integer of more than 64 bits, or they are closed
+                return (value,)
+            at += 1
+            if memory[word] or memory[order] != seen:
                 return None
-        if index - before < _LOOK_EVERY:
+        if at < stop:
             return None
-        cells[STARTED_NS] = now = monotonic_ns()
-        if now > until or at > last:
-            return None
+        if monotonic_ns() - before < _SHORTLY_NS:
+            few = min(2 * few, _MANY)
+    return None
 
 
-def own() -> None:
-    """This process is a worker, and no copy of one."""
-    global _copied
-    _copied = False
+def run_without_values(
+    fn: Callable[[Any], Any],
+    items: Iterator[Any],
+    kind: type,
+    places: memoryview[Any],
+    memory: memoryview,
+    word: int,
+    order: int,
+    seen: int,
+    until: int,
+) -> tuple[Any] | None:
+    """The same where they return None: the one place says how many have."""
+    at, few = 1, _FEW
+    while True:
+        stop, before = few + at, monotonic_ns()
+        current.cells[STARTED_NS] = before
+        if before > until:
+            return None
+        for item in islice(items, few):
+            value = fn(item)
+            if value is not None:
+                return (value,)
+            at += 1
+            try:
+                places[0] = at
+            except ValueError:  # closed
+                return (None,)
+            if memory[word] or memory[order] != seen:
+                return None
+        if at < stop:
+            return None
+        if monotonic_ns() - before < _SHORTLY_NS:
+            few = min(2 * few, _MANY)
 
 
 def _after_fork_in_child() -> None:
-    global _copied
-    _copied = True
+    current.close_lane()
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from andon import _multiprocessing, _wire
 from andon._board import row as _row
-from andon._board.tray import FILLED
+from andon._board.tray import FILLED, NONE
 from andon._buffers import lending
 from andon._buffers.ring import Ring
 from andon._pickling import describe, loads, message_of, type_name
@@ -26,6 +26,7 @@ from andon._worker import children, lane, signals
 from andon._worker.answers import Answers
 from andon._worker.call import careful_call, find_halt, tell_error
 from andon._worker.channel import Channel
+from andon._worker.checkpoint import LOW
 from andon._worker.outbox import PATIENCE_NS
 from andon._worker.state import BY_TOKEN, current
 
@@ -49,7 +50,8 @@ class Loop(Answers):
             main_by_reference=main_by_reference,
             reuse_interrupted=reuse_interrupted,
         )
-        lane.own()
+        number = self._row_number
+        self._orders_at = self._board.row_offset(number) + _row.ORDER_COUNT * 8 + LOW
         self._functions: dict[int, Callable[..., Any] | bytes | None] = {}
         self._loaded: set[int] = set()
 
@@ -206,34 +208,35 @@ class Loop(Answers):
         all that ended; returns the next item's number, and whether the attempt is over."""
         self._check_self()
         cells, tray = self._cells, self._tray
-        index = first + 1
-        orders = cells[_row.ORDER_COUNT]  # before the look: an order after it changes the count
+        seen = cells[_row.ORDER_COUNT]  # before the look: an order after it changes the count
         self._flush()
-        places = tray.begin(lane.kind_of(value), current.attempt, first)
-        if places is not None:
-            places[0] = value
-        cells[_row.INDEX] = index
+        kind = lane.kind_of(value)
+        places = tray.begin(kind, current.attempt, first, hi - first)
+        places[0] = 1 if value is None else value
+        cells[_row.INDEX] = _row.IN_LANE
         cells[_row.STARTED_NS] = now = time.monotonic_ns()
         held: list[Any] = [None, None]
+        current.lane = places
         if not current.cut_short() and not current.used:
-            word = current.words, current.slot, current.clear
-            until = now + PATIENCE_NS
-            run = fn, items, type(value), places, index, 1, cells, *word, orders, until
-            held = careful_call(lane.run, run, {})
+            run = lane.run_without_values if kind == NONE else lane.run
+            look = self._board.memory, current.slot * 8 + LOW, self._orders_at, seen
+            args = fn, items, type(value), places, *look, now + PATIENCE_NS
+            held = careful_call(run, args, {})
             self._check_self()  # before anything is pulled or written
-            index = int(cells[_row.INDEX])
-            if index == hi:
-                held[1] = None  # an interrupt that came behind the last item: too late (S34)
+        current.lane = None
+        count = tray.count()
+        index = first + count
+        if index == hi:
+            held[1] = None  # an interrupt that came behind the last item: too late (S34)
         begun = cells[_row.STARTED_NS] / 1e9
         odd, error = held
         if error is not None and fatal and not current.stopping():
             self._pull(error)  # before anything else (S11)
         all_told = error is None and odd is None
-        tray.cells[FILLED] = index - first
-        if all_told:
-            cells[_row.INDEX] = index - 1  # the next one has not begun
+        tray.cells[FILLED] = count
+        cells[_row.INDEX] = index - all_told  # then the next one has not begun
         over = all_told and (index == hi or current.cut_short())
-        self._run_ended(first, index - first, started, over)
+        self._run_ended(kind, first, count, started, over)
         if all_told:
             return index, over
         held[0] = odd[0] if odd else None

@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from andon import _wire
-from andon._board.row import HEARD, INDEX
+from andon._board.row import HEARD
 from andon._gate import gate
 from andon._worker import warned
 from andon._worker.channel import Channel
@@ -35,6 +35,8 @@ class Relay:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        assert current.row is not None
+        self._row = current.row
         self._cells = current.cells
         self._pid = current.pid
 
@@ -57,7 +59,7 @@ class Relay:
         """Send one record or warning in the running task's name. The gate is closed."""
         attempt = current.attempt
         head = _wire.pack(
-            kind, 0, 0 if attempt == NOTHING else attempt, (int(self._cells[INDEX]),), len(body)
+            kind, 0, 0 if attempt == NOTHING else attempt, (self._row.index,), len(body)
         )
         self._channel.write_beside(head + body)
 

@@ -47,6 +47,7 @@ class State:
         "clear",
         "index",
         "interrupted",
+        "lane",
         "level",
         "make_token",
         "pid",
@@ -79,6 +80,7 @@ class State:
         self.seen = -1
         checkpoint.disarm()
         self.interrupted = False
+        self.lane: memoryview | None = None  # where the values of a run lie (see lane.py)
         self.shield_until_ns = 0
         self.shield_depth = 0
         self.token: Any = None
@@ -147,6 +149,12 @@ class State:
         if not self.used:
             self.cells[USED] = 1
             self.used = True
+            self.close_lane()
+
+    def close_lane(self) -> None:
+        """The running item ends its run, if it is in one."""
+        if self.lane is not None:
+            self.lane.release()
 
     def arm(self) -> bool:
         """Let checkpoints take the fast path from now on; False where the task is stopping."""

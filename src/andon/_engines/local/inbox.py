@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from andon import _wire
+from andon._board import tray
 from andon._buffers.parcel import loads
 from andon._core.events import Event, Failed, Stopped, Succeeded
 from andon._engines.local.frames import Frame
@@ -55,8 +56,8 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
             continue
         run = None
         if kind == _wire.VALUES:
-            index, started_at, ended_at, count, *known = meta
-            values: list[Any] = pickle.loads(body)  # plain ones: nothing of the user's runs here
+            index, started_at, ended_at, count, lane, *known = meta
+            values = tray.values(lane, count, body)
             if known:  # of those that were found in the tray
                 del values[: known[0]]
                 index, count = index + known[0], count - known[0]

@@ -10,7 +10,6 @@ that one is dead (S22, S51).
 from __future__ import annotations
 
 import itertools
-import pickle
 import time
 import weakref
 from enum import Enum
@@ -18,6 +17,7 @@ from typing import Any
 
 from andon import _wire
 from andon._board import Board
+from andon._board.tray import FRAMES
 from andon._buffers import parcel
 from andon._buffers.ring import Taker
 from andon._engines.local import descriptors, packing
@@ -30,7 +30,6 @@ from andon._engines.port import Attempt
 _serials = itertools.count(1)  # of the whole process: pools share templates
 _KNOWN_COUNT, _KNOWN_BYTES = 64, 16 << 20  # then we look which functions nobody needs any more
 _LONGEST_STACK = 1 << 16
-_PLAIN = 5  # the protocol; they are of a plain type
 
 
 class State(Enum):
@@ -144,18 +143,17 @@ class WorkerProcess:
 
     def unsent(self) -> list[Frame]:
         """What lies in its tray, as frames. Some may have been sent."""
-        attempt, row = self.attempt, self.row
+        attempt = self.attempt
         if attempt is None or not self.begun:
             return []
-        first, values, frames = self.tray.unsent(attempt.id, row.index)
-        if frames:
-            return self.reader.cut(frames)
-        values = values[: attempt.hi - first]
-        if not values:
+        kind, first, count, body = self.tray.unsent(attempt.id)
+        if kind == FRAMES:
+            return self.reader.cut(body)
+        if not 0 < count <= attempt.hi - first:
             return []
-        at = row.started_at or time.monotonic()
-        meta = first, at, at, len(values)
-        return [(_wire.VALUES, 0, attempt.id, meta, pickle.dumps(values, _PLAIN))]
+        at = self.row.started_at or time.monotonic()
+        meta = first, at, at, count, kind
+        return [(_wire.VALUES, 0, attempt.id, meta, body)]
 
     def read_stack(self) -> bool:
         """Collect the dump; True where some has come."""
