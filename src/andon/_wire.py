@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import marshal
 import struct
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 HEADER = struct.Struct("<BBHIQQ")  # kind, flags, reserved, len(meta), attempt, len(body)
 
@@ -19,7 +20,8 @@ INIT = 2  #     body=pickle of (initializer, initargs)      at most once, before
 FUNC = 3  #     meta=(fn_id,)  body=pickle of a callable    functions travel once per worker
 FORGET = 4  #   meta=(fn_id,)                               drop it
 CALL = 5  #     meta=(fn_id, slot, clear, index)            body=pickle of (args, kwargs)
-SPAN = 6  #     meta=(fn_id, slot, clear, lo, star)         body=pickle of a list of items
+SPAN = 6  #     meta=(fn_id, slot, clear, lo, star, form)   body=pickle of a list of items, or
+#                                                           whole numbers (see `Numbers`)
 RETIRE = 7  #   leave when you read this
 
 # Answers: worker to parent.
@@ -74,3 +76,46 @@ def unpack_header(data: bytes | bytearray | memoryview) -> tuple[int, int, int, 
 def unpack_meta(data: bytes | bytearray | memoryview) -> Any:
     """The meta of a frame."""
     return marshal.loads(data)
+
+
+# A span's items that are whole numbers travel as a range, in three numbers, or side by side. So a
+# span's form is a range's three numbers, or a letter of `struct`; PICKLED where it has others.
+PICKLED: Final = None
+_FORMS = (("i", 4), ("q", 8))
+
+
+class Numbers:
+    """Whole numbers of at most 64 bits, side by side; to be cut into parts."""
+
+    __slots__ = ("cells", "form", "width")
+
+    def __init__(self, form: str, width: int, cells: bytes) -> None:
+        self.form = form
+        self.width = width
+        self.cells = cells
+
+
+def numbers(items: Sequence[int]) -> Numbers | None:
+    """These, in as few bytes as will do; None where one of them has more than 64 bits."""
+    for form, width in _FORMS:
+        try:
+            return Numbers(form, width, struct.pack(f"{len(items)}{form}", *items))
+        except struct.error:
+            continue
+    return None
+
+
+def pack_numbers(items: range | Numbers, lo: int, hi: int) -> tuple[Any, bytes]:
+    """The form and the bytes of some of them."""
+    if isinstance(items, range):
+        part = items[lo:hi]
+        return (part.start, part.stop, part.step), b""
+    return items.form, items.cells[lo * items.width : hi * items.width]
+
+
+def unpack_numbers(form: Any, body: bytes | memoryview) -> range | list[int]:
+    """The items, for a form that is not PICKLED."""
+    if isinstance(form, tuple):
+        return range(*form)
+    items: list[int] = memoryview(body).cast("B").cast(form).tolist()
+    return items

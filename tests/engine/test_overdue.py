@@ -12,6 +12,7 @@ import pytest
 
 from andon._core.events import GivenBack, Succeeded
 from andon._engines.local.overdue import OVERDUE
+from andon._worker.outbox import PATIENCE_NS
 from tests.engine import tasks
 from tests.engine.driver import driver
 from tests.support import Stage
@@ -31,7 +32,8 @@ def test_answers_that_are_on_their_way_while_the_tray_is_looked_at(
     with driver(start_method) as d:
         d.value(tasks.add, 1)
         # More than one send: for the tray's patience, and for the lane's.
-        lengths = [0.0, 0.002, *[0.0] * 9, 0.002, *[0.0] * 9, None, 0.0, 0.0]
+        late = 1.2 * PATIENCE_NS / 1e9
+        lengths = [0.0, late, *[0.0] * 9, late, *[0.0] * 9, None, 0.0, 0.0]
         items = list(enumerate(lengths))
         ident = d.submit_span(partial(tasks.uneven, kind, running, go), items)
         running.wait()  # we have not read a word yet

@@ -177,7 +177,8 @@ class Worker:
         fn_id = self.function(fn)
         if flags & _wire.EACH:
             items = [dumps(item) for item in items]
-        self.send(_wire.SPAN, flags, self._attempt, (fn_id, slot, clear, lo, star), dumps(items))
+        meta = fn_id, slot, clear, lo, star, None
+        self.send(_wire.SPAN, flags, self._attempt, meta, dumps(items))
         return self._attempt
 
     def span(self, fn: Callable[..., Any], items: list[Any], **options: Any) -> list[Answer]:

@@ -49,13 +49,14 @@ class Attempt:
 @record()
 class Call:
     """What the user asked for: `fn(*args, **kwargs)`, or, as a span, `fn(item)` for each item
-    (`fn(*item)` where `star`)."""
+    (`fn(*item)` where `star`). `seconds`: so long a span should take; 0: nobody knows."""
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = made(default_factory=dict)
-    items: list[Any] | None = None
+    items: Sequence[Any] | None = None
     star: bool = False
+    seconds: float = 0.0
 
 
 @record()

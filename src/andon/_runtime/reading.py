@@ -7,8 +7,10 @@ Plain containers are read by whoever waits for results. Any other iterable may b
 neither finished results nor a failure may wait for it: a thread reads it, in the caller's context.
 
 Items travel in spans; a span is transport only, each item has its own outcome (S45). Spans grow
-until one takes about `_SPAN_SECONDS`, by the time that the items were measured to take, so that
-short items cost little and a long one never holds up many. What has been read is not kept back
+until one takes `_SHORT` seconds, by the time that the items were measured to take, so that short
+items cost little and a long one never holds up many. The longer a map runs, or is known to run,
+the longer they may take, up to `_LONG`; where the number of the items is known, they become shorter
+again toward its end, so that all workers come to it together. What has been read is not kept back
 for a full span while a worker is free.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -31,10 +34,15 @@ from andon._worker.context import in_context
 from andon.errors import AndonError
 from andon.outcome import Outcome
 
-_SPAN_SECONDS = 0.005
+_SHORT, _LONG = 0.005, 0.02  # seconds that a span takes
+_PART = 0.05  # of the time that a map has run: so much a span may take
+_SHARES = 2  # of each worker in what is left: one of them is the next span
+_GROWTH = 4
+_LEAST = 0.002  # seconds; shares are not made shorter than that
 _SPAN_BYTES = 4 << 20  # of large items or results, so that few of them are on their way at a time
 _WAITING_BYTES = 32 << 20  # of results that nobody has taken; but a few in any case
-_LONGEST_SPAN = 8192  # items, whose request fits into a pipe where they are small
+_LONGEST_SPAN = 8000  # items, whose request fits into a pipe where they are whole numbers
+_LONGEST_RANGE = 32768  # items, whose request is small in any case
 MOST_WAITING = 65536  # items, however many workers and however short they are
 _SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
 _WAITING = 4  # results that nobody has taken, in multiples of the spans ahead
@@ -79,6 +87,7 @@ class Reading:
         self._star = star
         self._timeout = timeout
         self._items = iter(items)
+        self._range = items if type(items) is range else None  # travels as such
         self._source = source
         policy = group.policy
         collects = policy.failures_only and not policy.raises
@@ -92,9 +101,11 @@ class Reading:
         self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
-        self._longest = max(1, min(_LONGEST_SPAN, MOST_WAITING // self._ahead))
+        longest = _LONGEST_SPAN if self._range is None else _LONGEST_RANGE
+        self._longest = max(1, min(longest, MOST_WAITING // self._ahead))
         self._inbox: list[Any] = []  # read, and not yet sent
         self._sending = threading.Lock()
+        self._gathers = False  # nobody wants a result before the last
         self._offsets: dict[int, int] = {}  # task → position of its item 0, less its index
         self._submitted = 0
         self._popped = 0
@@ -108,6 +119,9 @@ class Reading:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._in_thread = wakeup is not None or not isinstance(items, _CONTAINERS)
+        self._length = None if self._in_thread else len(items)  # type: ignore[arg-type]
+        self._began = time.monotonic()
+        self._item_seconds = 0.0  # lately; 0: not known
 
     def _begin(self) -> None:
         if self._in_thread:
@@ -160,17 +174,22 @@ class Reading:
     def _fill(self) -> None:
         """Read a container."""
         while (room := self._room_for()) > 0:
-            count = min(self._chunk, room)
+            count = min(self._chunk, self._share(), room)
             try:
-                self._inbox = list(islice(self._items, count))
+                items = self._take_up_to(count)
             except BaseException:
                 self._exhausted = True  # the body's own error (S46)
                 raise
-            ended = len(self._inbox) < count
-            self._send_inbox()
-            if ended:  # only now: else the last items would not be waited for
+            self._send(items)
+            if len(items) < count:  # only now: else the last items would not be waited for
                 self._exhausted = True
                 self._wakeup.notify()
+
+    def _take_up_to(self, count: int) -> list[Any] | range:
+        if self._range is None:
+            return list(islice(self._items, count))
+        items, self._range = self._range[:count], self._range[count:]
+        return items
 
     def _read_all(self) -> None:
         """Read what may block, in a thread of its own."""
@@ -233,19 +252,27 @@ class Reading:
     # Sending -------------------------------------------------------------------------------------
 
     def _send_inbox(self) -> None:
-        try:
-            with self._sending:
-                while self._inbox:
-                    count = self._chunk
-                    items = self._inbox[:count]
-                    del self._inbox[:count]
-                    call = Call(self._fn, items=items, star=self._star)
-                    submit_items(self._group, call, self._register, timeout=self._timeout)
-        except Cancelled:
-            if self._group.reason is None:
-                raise
-            # The group began to stop as we read. What ended before that is handed out first.
-            self._inbox.clear()
+        with self._sending:
+            while self._inbox:
+                count = self._chunk
+                items = self._inbox[:count]
+                del self._inbox[:count]
+                if not self._send(items):
+                    self._inbox.clear()
+
+    def _send(self, items: list[Any] | range) -> bool:
+        """Send a span; False where the group began to stop as we read. What ended before that is
+        handed out first."""
+        if items:
+            seconds = self._item_seconds * len(items)
+            call = Call(self._fn, items=items, star=self._star, seconds=seconds)
+            try:
+                submit_items(self._group, call, self._register, timeout=self._timeout)
+            except Cancelled:
+                if self._group.reason is None:
+                    raise
+                return False
+        return True
 
     def _register(self, task: Task) -> Reading:
         self._offsets[task.id] = self._submitted - task.index
@@ -264,15 +291,37 @@ class Reading:
         self._spans -= 1
         del self._offsets[task.id]
         self._room.notify()
-        self._wakeup.notify()
+        self._tell()
+
+    def _tell(self) -> None:
+        """There is news for the consumer; one who only gathers is left to sleep until workers may
+        soon want more."""
+        few = 0 if self._exhausted else self._ahead - self._slots  # spans
+        if not self._gathers or self._spans <= few:
+            self._wakeup.notify()
 
     def _adapt(self, seconds: float) -> None:
         if self._fixed is not None:
             return
-        fits = int(_SPAN_SECONDS / seconds) if seconds > 0 else self._longest
+        self._item_seconds = seconds
+        fits = int(self._may_take() / seconds) if seconds > 0 else self._longest
         size = max(self._item_size, self._result_size)
         fits = min(fits, self._longest, _SPAN_BYTES // size if size else fits)
         if fits < self._chunk:
             self._chunk = max(1, fits)
-        else:  # grow by doubling, so that one short item among long ones does no harm
-            self._chunk = min(self._chunk * 2, fits)
+        else:  # grow step by step, so that one short item among long ones does no harm
+            self._chunk = min(self._chunk * _GROWTH, fits)
+
+    def _may_take(self) -> float:
+        """Seconds, of a span."""
+        if self._length is not None:
+            return _LONG
+        return min(_LONG, max(_SHORT, _PART * (time.monotonic() - self._began)))
+
+    def _share(self) -> int:
+        """How many of the items that are left a worker should take next."""
+        if self._length is None or self._fixed is not None:
+            return self._chunk
+        share = (self._length - self._submitted) // (_SHARES * self._slots)
+        least = int(_LEAST / self._item_seconds) if self._item_seconds > 0 else 1
+        return max(share, least, 1)

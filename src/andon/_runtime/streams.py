@@ -133,6 +133,7 @@ class Stream(Reading, Iterator[Any]):
 
     def take_all(self) -> list[Any]:
         """All results that are left, to the end; blocks."""
+        self._gathers = True
         results = list(self.front)
         self.front.clear()
         while self.advance():
@@ -245,7 +246,8 @@ class Stream(Reading, Iterator[Any]):
             self._ready[index + self._offsets[task.id]] = piece
         else:
             self._done.append(piece)
-        self._wakeup.notify()
+        if not self._gathers:
+            self._wakeup.notify()
 
     def broken(self, error: BaseException) -> None:
         """andon itself failed."""

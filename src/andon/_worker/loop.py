@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from andon import _multiprocessing, _wire
@@ -151,7 +151,7 @@ class Loop(Answers):
         self._item_ended(held, index, started, fatal, True)
 
     def _span(self, flags: int, attempt: int, meta: Any, body: Any) -> None:
-        fn_id, slot, clear, lo, star = meta
+        fn_id, slot, clear, lo, star, form = meta
         fatal = flags & _wire.FATAL
         each = flags & _wire.EACH
         current.begin(attempt, slot, clear, lo)
@@ -159,11 +159,11 @@ class Loop(Answers):
         if current.stopping():
             self._cut_short()
             return
-        fn, stage, held = self._load(fn_id, body)
+        fn, stage, held = self._load(fn_id, body, form)
         if held[1] is not None:
             self._failure(held, lo, None, stage, fatal, _wire.LAST)
             return
-        items: list[Any] = held.pop(0)
+        items: Sequence[Any] = held.pop(0)
         call = lane.starred(fn) if star else fn
         left, hi, index = iter(items), lo + len(items), lo
         over = False
@@ -243,13 +243,15 @@ class Loop(Answers):
         odd = error = None
         return index + 1, self._item_ended(held, index, begun, fatal, index + 1 == hi)
 
-    def _load(self, fn_id: int, body: Any) -> tuple[Any, str, list[Any]]:
+    def _load(self, fn_id: int, body: Any, form: Any = _wire.PICKLED) -> tuple[Any, str, list[Any]]:
         """The function, the stage that was reached, and [what the body holds, None] or
         [None, error]."""
         try:
             fn = self._function(fn_id)
         except BaseException as error:
             return None, _wire.STAGE_FUNCTION, [None, error]
+        if form is not _wire.PICKLED and body is not None:
+            return fn, _wire.STAGE_ARGUMENTS, [_wire.unpack_numbers(form, body), None]
         return fn, _wire.STAGE_ARGUMENTS, _load(body)
 
     def _function(self, fn_id: int) -> Callable[..., Any]:

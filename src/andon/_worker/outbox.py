@@ -17,7 +17,7 @@ from andon._board import TrayView
 from andon._board.tray import FRAMES
 from andon._worker.channel import Channel, Part
 
-PATIENCE_NS: Final = 1_000_000
+PATIENCE_NS: Final = 10_000_000
 
 
 class Outbox:

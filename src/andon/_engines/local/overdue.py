@@ -19,23 +19,25 @@ from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import WorkerProcess
 from andon._engines.port import Attempt
 
-OVERDUE = 0.02  # seconds; a span takes about 5 ms
+OVERDUE = 0.02  # seconds, at least
+_TIMES = 2.5  # what a span should take
 SETTLED = 0.002  # then whatever a worker has read or written before an order has been seen
 
 
 class Overdue:
     """Watches the spans of one engine. `tell` takes frames that were found in a tray."""
 
-    def __init__(
-        self, timers: Timers, tell: Callable[[WorkerProcess, list[Frame]], None]
-    ) -> None:
+    def __init__(self, timers: Timers, tell: Callable[[WorkerProcess, list[Frame]], None]) -> None:
         self._timers = timers
         self._tell = tell
         self._given_back: list[Event] = []
 
-    def watch(self, worker: WorkerProcess, attempt: Attempt, after: float = OVERDUE) -> None:
+    def watch(self, worker: WorkerProcess, attempt: Attempt, after: float | None = None) -> None:
         """The worker was given this attempt."""
-        if attempt.hi - attempt.lo > 1:
+        items = attempt.hi - attempt.lo
+        if items > 1:
+            if after is None:
+                after = max(OVERDUE, _TIMES * items * attempt.packed.seconds)
             self._call(worker, partial(self._ask, worker, attempt, after), after)
 
     def given_back(self) -> list[Event]:

@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -49,19 +49,22 @@ class Function:
 class Packed:
     """A pickled call; a span's items stay apart, since an attempt may want only some of them."""
 
-    __slots__ = ("blocks", "body", "function", "items", "plain", "size", "star")
+    __slots__ = ("blocks", "body", "function", "items", "plain", "seconds", "size", "star")
 
     def __init__(self, function: Function, body: bytes) -> None:
         self.function = function
         self.body = body
-        self.items: list[Any] | None = None
+        self.items: list[Any] | range | _wire.Numbers | None = None
         self.plain = False
         self.star = False
+        self.seconds = 0.0  # that an item should take
         self.size = 0  # of the large ones, in bytes
         self.blocks: list[Block] = []  # where these lie, until this call is over
 
     @classmethod
-    def span(cls, function: Function, items: list[Any], plain: bool, star: bool) -> Packed:
+    def span(
+        cls, function: Function, items: list[Any] | range | _wire.Numbers, plain: bool, star: bool
+    ) -> Packed:
         """`items` hold a pickle each, or, where `plain`, are what they are."""
         self = cls(function, b"")
         self.items, self.plain, self.star = items, plain, star
@@ -89,10 +92,13 @@ class Packer:
             packed = Packed(function, b"")
             packed.body = self._arguments(call, packed)
             return packed
-        if _all_plain(call.items):
-            return Packed.span(function, list(call.items), True, call.star)
+        plain = _plain(call.items)
         items: list[bytes] = []
-        packed = Packed.span(function, items, False, call.star)
+        held = items if plain is None else plain
+        packed = Packed.span(function, held, plain is not None, call.star)
+        packed.seconds = call.seconds / len(call.items)
+        if plain is not None:
+            return packed
         for i, item in enumerate(call.items):
             try:
                 items.append(self._dumps(item, packed))
@@ -196,13 +202,16 @@ def frame(attempt: Attempt) -> list[bytes]:
         body = packed.body
         head = _wire.pack(_wire.CALL, flags, attempt.id, meta, len(body))
         return [head, body]
-    items = packed.items[attempt.lo : attempt.hi]
-    if packed.plain:
-        parts = [pickle.dumps(items, 5)]
+    items, form = packed.items, _wire.PICKLED
+    if not isinstance(items, list):
+        form, body = _wire.pack_numbers(items, attempt.lo, attempt.hi)
+        parts = [body] if body else []
+    elif packed.plain:
+        parts = [pickle.dumps(items[attempt.lo : attempt.hi], 5)]
     else:
         flags |= _wire.EACH
-        parts = _pickled_list(items)
-    meta = (packed.function.id, token._slot, token._clear, attempt.lo, packed.star)
+        parts = _pickled_list(items[attempt.lo : attempt.hi])
+    meta = (packed.function.id, token._slot, token._clear, attempt.lo, packed.star, form)
     total = sum(map(len, parts))
     return [_wire.pack(_wire.SPAN, flags, attempt.id, meta, total), *parts]
 
@@ -218,8 +227,17 @@ def _pickled_list(items: list[bytes]) -> list[bytes]:
     return parts
 
 
-def _all_plain(items: list[Any]) -> bool:
+def _plain(items: Sequence[Any]) -> list[Any] | range | _wire.Numbers | None:
+    """What travels of items that are plain values; None: one of them is not."""
+    if type(items) is range:
+        return items
     kinds = set(map(type, items))
+    if kinds == {int} and (column := _wire.numbers(items)) is not None:
+        return column
+    return list(items) if _all_plain(items, kinds) else None
+
+
+def _all_plain(items: Sequence[Any], kinds: set[type]) -> bool:
     if tuple in kinds:
         kinds.discard(tuple)
         members = [x for item in items if type(item) is tuple for x in item]
@@ -229,5 +247,5 @@ def _all_plain(items: list[Any]) -> bool:
     return kinds <= _PLAIN and not (kinds & _STRINGS and _any_large(items))
 
 
-def _any_large(items: list[Any]) -> bool:
+def _any_large(items: Sequence[Any]) -> bool:
     return any(type(item) in _STRINGS and len(item) >= LARGE for item in items)
