@@ -82,11 +82,14 @@ class Reader(Cutter):
         """All that is left of a dead worker: a pipe's content is bounded."""
         frames: list[Frame] = []
         for _ in range(3 * LARGE_PIPE // CHUNK):
-            before = self._filled, len(self._buffer), len(frames)
+            before = self._progress(frames)
             frames += self.read(CHUNK)
-            if self.closed or before == (self._filled, len(self._buffer), len(frames)):
+            if self.closed or before == self._progress(frames):
                 break
         return frames
+
+    def _progress(self, frames: list[Frame]) -> tuple[int, ...]:
+        return self._filled, self._discard, len(self._buffer), len(frames)
 
     def _large_body(
         self, head: tuple[int, int, int, Any], length: int, begun: memoryview
