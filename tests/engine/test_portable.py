@@ -17,7 +17,7 @@ from andon.outcome import StoppedBy
 from tests import portable
 from tests.engine import tasks
 from tests.engine.driver import driver
-from tests.support import Stage, alive, allowed, eventually, run_python, wait_gone
+from tests.support import Stage, alive, allowed, crowded, eventually, run_python, wait_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they are run on Linux")
 
@@ -85,8 +85,10 @@ def test_S15_S19_stops_that_kill(kind: str, stage: MakeStage, task: Any) -> None
         assert isinstance(event, Died) and event.ordered
         assert event.payload.exitcode == -signal.SIGKILL
         if task is tasks.swallow or (task is tasks.hold_the_gil and kind == "poll"):
-            assert task.__name__ in event.payload.stack
-            assert "_worker" not in event.payload.stack
+            stack = event.payload.stack
+            # The kill does not wait for long for the dump of one that gets no core (ladder.py).
+            assert crowded() if stack is None else task.__name__ in stack
+            assert "_worker" not in (stack or "")
         d.new_group()
         assert d.value(tasks.add, 1) == 1
 
