@@ -12,6 +12,7 @@ they come as handles.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import types
@@ -43,6 +44,8 @@ _main_before: Any = None
 
 def main() -> NoReturn:
     """The entry of a worker that was exec'ed: its serial and descriptors stand in `argv`."""
+    gc.freeze()  # as in forked workers
+    gc.enable()  # whoever starts us has it off while we are loaded
     serial, *fds = map(int, sys.argv[1:])
     run(serial, fds, "spawn")
 

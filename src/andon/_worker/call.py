@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from andon import _pickling
 from andon._gate import gate
@@ -26,11 +26,8 @@ _LIBRARY = (os.path.dirname(__file__) + os.sep, _pickling.__file__)
 _CHAIN = 1000  # links of an exception's chain that are looked at
 
 
-class Halt(NamedTuple):
-    """The call was stopped: on which rung, and what went wrong while it unwound."""
-
-    by: str
-    cleanup_error: BaseException | None
+Halt = tuple[str, BaseException | None]
+"""The call was stopped: on which rung, and what went wrong while it unwound."""
 
 
 def careful_call(fn: Callable[..., Any], args: Any, kwargs: Any) -> list[Any]:
@@ -64,7 +61,7 @@ def find_halt(error: BaseException) -> Halt | None:
     """Whether this is a stop of the running task and not a failure of it."""
     mark = current.mark_of(error)
     if mark is not None:
-        return Halt(mark, None)
+        return mark, None
     mark = _mark_within(error)
     if mark is None:
         return None
@@ -72,9 +69,9 @@ def find_halt(error: BaseException) -> Halt | None:
         try:
             rest = error.split(lambda exc: current.mark_of(exc) is not None)[1]
         except Exception:  # a group class of the user's own, whose derive() fails
-            return Halt(mark, error)
-        return Halt(mark, rest)
-    return Halt(mark, error)
+            return mark, error
+        return mark, rest
+    return mark, error
 
 
 def _mark_within(error: BaseException) -> str | None:

@@ -58,4 +58,6 @@ def _code(module: str) -> str:
     home = os.path.dirname(home)
     if home not in path:  # imported by other means than the path; others must find us too
         path.append(home)
-    return f"import sys; sys.path[:] = {path!r}; from {module} import main; main()"
+    # Collections while modules are loaded find nothing, and take a twelfth of the time.
+    off = "import gc, sys; gc.disable()"
+    return f"{off}; sys.path[:] = {path!r}; from {module} import main; main()"
