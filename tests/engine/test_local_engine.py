@@ -701,6 +701,34 @@ def test_a_task_that_writes_into_our_pipes_fails_alone(start_method: str) -> Non
         assert d.value(tasks.add, 1) == 1
 
 
+def test_a_worker_that_garbles_its_pipe_behind_its_answer_gets_no_more(
+    start_method: str, stage: MakeStage
+) -> None:
+    told = stage("told")
+
+    def leave_a_vandal() -> int:
+        def vandal() -> None:
+            time.sleep(0.2)  # behind our answer; were it before, there would be nothing to see
+            for fd in range(300, 400):
+                try:
+                    if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                        os.write(fd, b"\xff" * 100)
+                except OSError:
+                    pass
+            told.reach()
+
+        threading.Thread(target=vandal).start()
+        return os.getpid()
+
+    with driver(start_method) as d:
+        d.value(tasks.add, 1)
+        first, second = d.submit(leave_a_vandal), d.submit(tasks.my_pid)
+        told.wait()  # nobody has read a word
+        ends: list[Any] = [*d.finish(first), *d.finish(second)]
+        assert [type(end) for end in ends] == [Succeeded, Succeeded]
+        assert ends[0].payload.values != ends[1].payload.values
+
+
 def test_S13_who_dies_between_two_items_behind_garbled_answers(start_method: str) -> None:
     """The row names the item that is over, and no start: it has run all the same."""
 

@@ -322,8 +322,8 @@ class LocalEngine:
         worker.items_done += worker.next_index - attempt.lo
         worker.cancel_timers()
         worker.ladder = None
-        if worker.killed or worker.dead_at is not None:
-            return  # our kill is on its way
+        if worker.killed or worker.dead_at is not None or worker.reader.closed:
+            return  # our kill is on its way, or it has hung up
         if worker.doomed:
             worker.doomed = False
             self._crew.spared()
