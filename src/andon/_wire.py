@@ -48,6 +48,7 @@ RETIRING = 2  # the worker exits right after this frame
 FATAL = 4  #    on CALL/SPAN: the first failure decides, the worker pulls the cord itself (S11)
 EACH = 8  #     on SPAN: the list holds one pickle per item, each unpickled before its own call, so
 #               that one that cannot be, or that kills the worker, is found by itself (S28)
+CALLS = 16 #    beside EACH: each is of (args, kwargs), as in CALL
 
 # Orders, where no signal can give them: single bytes in the lifeline.
 INTERRUPT = b"i"

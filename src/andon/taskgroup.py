@@ -15,7 +15,6 @@ from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, positive_int
 from andon._runtime.sending import submit_failure
 from andon._runtime.streams import Stream
-from andon._runtime.tasks import Task
 from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError
 from andon.outcome import Outcome, ReasonKind, StoppedBy
 
@@ -220,13 +219,7 @@ def submit_call(
     timeout: float | None,
 ) -> Future[T]:
     """One call, one task, one future: what every `submit` comes down to."""
-    return _future(group.runtime.submit(group, Call(fn, args, kwargs), Future, timeout=timeout))
-
-
-def _future(task: Task) -> Future[Any]:
-    sink = task.sink
-    assert isinstance(sink, Future)
-    return sink
+    return group.runtime.submit_call(group, Call(fn, args, kwargs), timeout)
 
 
 def submit_lone(
@@ -267,7 +260,10 @@ def submit_or_fail(
     try:
         return submit_call(group, fn, args, kwargs, timeout)
     except SerializationError as error:
-        return _future(submit_failure(group, error, Call(fn, args, kwargs), Future))
+        call = Call(fn, args, kwargs)
+        future: Future[T] = Future(group, call)
+        submit_failure(group, error, call, future._bind)
+        return future
 
 
 def open_stream(

@@ -11,7 +11,8 @@ the machine has meanwhile decided), which covers the races between frames, words
 
 An engine may give back what it has not begun of a span, whether or not the machine has use for it
 any more, and does not begin it afterwards. Of a span and its parts together holds what holds of a
-task: a group's `items` are the one list of all outcomes.
+task: a group's `items` are the one list of all outcomes. Where it gives back it is at the item
+before: what it has begun earlier has ended, though its report may be on the way.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ class Try:
     failing: bool = False  #      item `cur` has pulled the cord; its report is on the way
     asked_first: bool = False  #  its owner had asked before it pulled the cord
     cause: str | None = None  #   who asked first: "timeout", "owner", "group"
+    soon: bool = False  #         it was asked where it is, and has not said it yet
+    at: int = 0  #                it is there, or further
 
 
 @dataclass(slots=True, eq=False)
@@ -177,6 +180,7 @@ class World:
         self.todo = list(plan.users)
         self.looks: set[int] = set()
         self.next_index: dict[int, int] = {}
+        self.asked: set[tuple[int, int]] = set()  # single items whose owner asked: (sink, item)
         self.path: tuple[Choice, ...] = ()
         self.moves: set[tuple[Any, Any]] = set()  # rows of the tables used since it was cloned
         self._handle(ev.SlotsChanged(plan.slots))
@@ -202,6 +206,7 @@ class World:
         new.tasks = {key: _copy(value) for key, value in self.tasks.items()}
         new.todo, new.looks = list(self.todo), set(self.looks)
         new.next_index, new.moves = dict(self.next_index), set()
+        new.asked = set(self.asked)
         return new
 
     def key(self) -> Any:
@@ -223,6 +228,7 @@ class World:
             (
                 t.id, t.state, t.attempt and rank[t.attempt], t.lo, t.hi, t.size, t.step,
                 t.begun_from, t.failed, t.cancelled, t.stop_cause, t.cancel_from, t.failing,
+                t.cancels,
                 None if t.check_at is None else t.check_at - now,
             )
             for t in sorted(records, key=lambda t: t.id)
@@ -230,7 +236,7 @@ class World:
         tries = tuple(
             (
                 rank[t.id], t.task, t.cur, t.hi, t.begun, t.told, t.killable, t.failing,
-                t.asked_first, t.cause, t.id in self.looks,
+                t.asked_first, t.cause, t.soon, t.at, t.id in self.looks,
             )
             for t in self.tries.values()
         )  # fmt: skip
@@ -238,7 +244,8 @@ class World:
         done = tuple((t.id, t.owner_asked, t.over) for t in self.tasks.values())
         ready = tuple(m._ready)
         broken = m.broken is not None
-        return (groups, tasks, tries, views, done, ready, m.slots, broken, tuple(self.todo))
+        asked = tuple(sorted(self.asked))
+        return (groups, tasks, tries, views, done, ready, m.slots, broken, tuple(self.todo), asked)
 
     # What could come next ------------------------------------------------------------------------
 
@@ -254,6 +261,10 @@ class World:
         found: list[Choice] = []
         for name in dict.fromkeys(self.todo):
             verb, _, number = name.partition(" ")
+            if verb == "item":
+                if int(number.partition(".")[0]) in self.tasks:
+                    found.append((verb, number))
+                continue
             subject = int(number) if number else 0
             if verb in ("cancel", "cancel!"):
                 if subject in self.tasks:
@@ -274,7 +285,7 @@ class World:
                 found += [("look", a, "fresh"), ("look", a, "expired")]
             elif wide:
                 found.append(("look", a, "late"))
-        for index in range(t.cur + 1, t.hi):
+        for index in range(max(t.cur, t.at) + 1, t.hi + t.soon):
             found.append(("give", a, index))
         if wide and self.tasks[t.task].size > 1:
             found.append(("give", a, t.cur))  # it has ended meanwhile
@@ -285,6 +296,9 @@ class World:
                 if t.killable:
                     found.append(("kill", a, None, False))
             return found
+        if t.cur < t.at:  # it is further already: only its reports are late
+            found.append(("fail", a, True))
+            return found if t.failing else [*found, ("succeed", a, 1)]
         if t.failing:
             found += [("fail", a, True), ("die", a, t.cur, True)]
             if t.killable:
@@ -363,6 +377,13 @@ class World:
             task.owner_asked = task.owner_asked or not task.over
             hard = 0.0 if name == "cancel!" else None
             self._handle(ev.TaskCancelAsked(rest[0], hard, hard))
+        elif name == "item":
+            sink, item = map(int, rest[0].split("."))
+            part = next(v for v in self.tasks.values() if v.sink == sink and item < v.size
+                        and item >= v.first)  # fmt: skip
+            if item >= part.done:
+                self.asked.add((sink, item))
+            self._handle(ev.TaskCancelAsked(part.id, item=item))
         elif name == "slots":
             self._handle(ev.SlotsChanged(rest[0]))
         elif name == "broke":
@@ -457,16 +478,25 @@ class World:
     def _give_back(self, t: Try, index: int) -> None:
         task, view = self.tasks[t.task], self.groups[t.group]
         end, whole = t.hi, task.size
-        if t.cur < index < end:
-            t.hi = index
+        late = not t.cur < index <= end or task.owner_asked or view.reason is not None
+        late = late or t.cause is not None
+        if t.cur < index <= end:
+            t.hi, t.at, t.soon = index, index - 1, False
         actions = self._handle(ev.GivenBack(t.id, index))
-        if not t.cur < index < end or task.owner_asked or view.reason is not None:
+        if late:
             assert actions == [], "S12: it came late, or what is given back must not start"
+            return
+        stops = [a for a in actions if type(a) is ac.StopAttempt]
+        if (task.sink, index - 1) in self.asked:
+            assert [(a.attempt, a.soon) for a in stops] == [(t.id, False)], "S35"
+        else:
+            assert stops == [], "S35: nobody asked for this one"
+        if index == end:
             return
         split = actions[0]
         assert type(split) is ac.Split and split.task == t.task, split
         part = self.tasks[split.part]
-        assert (part.first, part.size, task.size) == (index, whole, index), "S4"
+        assert (part.first, task.size) == (index, index) and part.size <= whole, "S4"
 
     def _expect(
         self, actions: list[ac.Action], t: Try, item: int, state: TaskState, payload: Any,
@@ -534,6 +564,9 @@ class World:
                             t.cause = t.cause or "group"
                 case ac.StopAttempt():
                     t = self.tries[action.attempt]
+                    if action.soon:
+                        t.soon = True
+                        continue
                     t.killable = t.told = True
                     cause = "timeout" if type(event) is ev.Started else "owner"
                     t.cause = t.cause or cause
@@ -561,6 +594,8 @@ class World:
         most = task.step if task.timeout is None else 1  # S29: one at a time
         assert a.hi == min(task.size, a.lo + most)
         task.step *= 2
+        items = {(task.sink, item) for item in range(a.lo, a.hi)}
+        assert not items & self.asked, "S35: it was asked to stop"
         assert a.attempt not in self.tries
         assert all(t.task != a.task for t in self.tries.values()), "one attempt at a time"
         for t in self.tries.values():
@@ -573,12 +608,17 @@ class World:
 
     def _split(self, a: ac.Split, event: ev.Event) -> None:
         """The runtime tells the same sink, and takes the same numbers."""
-        assert type(event) is ev.GivenBack and self.tries[event.attempt].task == a.task
-        task, index = self.tasks[a.task], event.index
+        task, index = self.tasks[a.task], a.lo
+        step = task.step
+        if type(event) is ev.GivenBack and self.tries[event.attempt].task == a.task:
+            assert index == event.index
+            step = index - self.tries[event.attempt].lo
+        else:
+            assert any(sink == task.sink for sink, _ in self.asked), "nobody wanted a part of it"
         assert a.part < 0 and a.part not in self.tasks, "users number theirs from 1"
         part = TaskView(a.part, task.group, task.index, task.size, task.timeout, task.sink, index)
         part.done = index
-        part.step = index - self.tries[event.attempt].lo
+        part.step = step
         self.tasks[a.part] = part
         task.size = index
 
@@ -605,12 +645,14 @@ class World:
         else:
             assert a.state is TaskState.CANCELLED
             assert a.cancel_requested, "nothing is cancelled that nobody asked to stop"
-            assert stopping or task.owner_asked
+            assert stopping or task.owner_asked or (task.sink, a.index) in self.asked
             assert a.count == 1 or a.started is False
             if a.stopped_by is StoppedBy.NEVER_STARTED:
                 assert a.started is False, "S13"
         if a.cancel_requested:
-            assert stopping or task.owner_asked, "S3"
+            assert stopping or task.owner_asked or (task.sink, a.index) in self.asked, "S3"
+        if any((task.sink, item) in self.asked for item in range(a.index, a.index + a.count)):
+            return  # the runtime knows of these what was asked
         if reporting is not None and reporting.task == a.task and a.started is not False:
             # S3, S34: `cancel_requested` is what was asked before this report, by whomever.
             if failing:
@@ -678,6 +720,10 @@ class World:
             return ("end", t.id)
         if t.failing:
             return ("fail", t.id, True)
+        if t.cur < t.at:
+            return ("succeed", t.id, 1)
+        if t.soon:
+            return ("give", t.id, t.cur + 1)
         if cruel:
             return ("kill" if t.killable else "die", t.id, t.cur, True)
         if t.told:

@@ -27,7 +27,7 @@ def test_the_rest_is_sent_at_once_as_a_task_of_its_own() -> None:
     line.submit(10, size=9)
     line.succeed(1, 0, 2)
     split, send = give_back(line, 1, 4)
-    assert split == ac.Split(10, -1)
+    assert split == ac.Split(10, -1, 4)
     assert send == ac.Send(2, -1, 1, 4, 8, False)  # four items took long: no more than that
     line.succeed(2, 4, 4)
     line.end(2)
@@ -53,7 +53,7 @@ def test_a_rest_is_split_again() -> None:
     line.end(2)
     assert of(line.actions, ac.Send)[-1] == ac.Send(3, -1, 1, 2, 4, False)
     give_back(line, 3, 3)
-    assert of(line.actions, ac.Split)[-1] == ac.Split(-1, -2)
+    assert of(line.actions, ac.Split)[-1] == ac.Split(-1, -2, 3)
 
 
 @pytest.mark.parametrize("index", [0, 9, 10])

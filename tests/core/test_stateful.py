@@ -68,6 +68,14 @@ class Runs(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject, verb: str) -> None:
         self.take(verb, list(self.world.tasks), data)
 
+    @precondition(lambda self: self.world.tasks)
+    @rule(data=st.data())
+    def cancel_an_item(self, data: st.DataObject) -> None:
+        view = data.draw(st.sampled_from(list(self.world.tasks.values())))
+        if view.first < view.size:
+            item = data.draw(st.integers(view.first, view.size - 1))
+            self.world.take(("item", f"{view.sink}.{item}"))
+
     @rule(slots=st.integers(0, 4))
     def resize(self, slots: int) -> None:
         self.world.take(("slots", slots))

@@ -28,10 +28,12 @@ class Send(Action):
 
 @record()
 class Split(Action):
-    """The rest of a task's items is a task of its own from now on, `part`, told to the same."""
+    """The rest of a task's items, from `lo` on, is a task of its own from now on, `part`, told to
+    the same."""
 
     task: int
     part: int
+    lo: int
 
 
 @record()
@@ -57,11 +59,13 @@ class StopGroup(Action):
 
 @record()
 class StopAttempt(Action):
-    """Run the ladder over one attempt."""
+    """Run the ladder over one attempt. `soon`: it shall begin no more of its items, and say with
+    `GivenBack` where it is."""
 
     attempt: int
     grace: float
     kill_after: float
+    soon: bool = False
 
 
 @record()

@@ -71,11 +71,13 @@ class StopAsked(Event):
 
 @record()
 class TaskCancelAsked(Event):
-    """`future.cancel()`: stop this one task, never its group (S35)."""
+    """`future.cancel()`: stop this one task, never its group (S35); of several calls that travel
+    as one task, this `item` alone."""
 
     task: int
     grace: float | None = None
     kill_after: float | None = None
+    item: int | None = None
 
 
 @record()
@@ -154,8 +156,9 @@ class AttemptEnded(Event):
 
 @record()
 class GivenBack(Event):
-    """The attempt goes on with what it has begun; its items from `index` on have not, and will not
-    (nobody need wait for them behind one that takes long)."""
+    """The attempt goes on with what it has begun, and is at the item before `index`; from there on
+    it has begun none, and will not. Told where one takes long, since nobody need wait behind it;
+    and, even where no item is left, as the answer to a `soon` stop of the attempt."""
 
     attempt: int
     index: int

@@ -13,6 +13,7 @@ from andon._core.actions import (
     GroupStopping,
     PullWord,
     Resolve,
+    Split,
     StopAttempt,
     StopGroup,
     TaskOver,
@@ -43,6 +44,7 @@ class Fates(Moves):
         self.groups: dict[int, GroupRecord] = {}
         self._tasks: dict[int, TaskRecord] = {}  # not over yet
         self._attempts: dict[int, TaskRecord] = {}
+        self._next_part = -1  # users number theirs from 1
         # Groups with pending tasks, served in turn. A plain dict finds its first entry slowly once
         # many before it are gone.
         self._ready: OrderedDict[int, GroupRecord] = OrderedDict()
@@ -95,13 +97,70 @@ class Fates(Moves):
         self._note_stop(task, cause)
         self._out.append(StopAttempt(task.attempt, grace, kill))
 
+    # Single items ---------------------------------------------------------------------------------
+
+    def _cancel_item(self, task: TaskRecord, item: int) -> None:
+        """One of several is to stop, and none of the others. What is with the engine must first
+        say where it is: an order for this item must reach no other."""
+        if task.attempt is not None:
+            if item not in task.cancels:
+                task.cancels |= {item}
+                group = task.group
+                self._out.append(
+                    StopAttempt(task.attempt, group.grace, group.kill_after, soon=True)
+                )
+            return
+        if item + 1 < task.size:
+            self._queue_first(self._cut(task, item + 1))
+        if item > task.lo:
+            rest, task = task, self._cut(task, item)
+            self._queue_first(rest)
+            self._queue_first(task)
+        self._cancel_waiting(task)
+
+    def _cancel_items(self, task: TaskRecord) -> None:
+        """It waits, and some of its items are to stop."""
+        while task.cancels:
+            last = max(task.cancels)
+            task.cancels -= {last}
+            if last < task.lo:
+                return
+            if last == task.lo == task.size - 1:
+                self._cancel_waiting(task)
+            else:
+                self._cancel_item(task, last)
+
+    def _cancel_waiting(self, task: TaskRecord) -> None:
+        group = task.group
+        task.stop_cause = StopCause.OWNER
+        task.cancel_from = task.lo
+        del group.pending[task.id]
+        if not group.pending:
+            del self._ready[group.id]
+        self._never_started(task)
+        self._close_if_over(group)
+
+    def _cut(self, task: TaskRecord, at: int) -> TaskRecord:
+        """Its items from `at` on become a task of their own."""
+        rest = TaskRecord(self._next_part, task.group, task.index, task.size, task.timeout)
+        self._next_part -= 1
+        rest.lo = at
+        rest.step = task.step
+        rest.cancels = frozenset(item for item in task.cancels if item >= at)
+        task.cancels -= rest.cancels
+        task.size = at
+        task.hi = min(task.hi, at)
+        self._tasks[rest.id] = rest
+        self._out.append(Split(task.id, rest.id, at))
+        return rest
+
     def _note_stop(self, task: TaskRecord, cause: StopCause) -> None:
         if task.over:
             return  # every item has its outcome; only its worker is not idle yet
         self._move(task, TaskTrigger.ASK_STOP)
         if task.stop_cause is None:
             task.stop_cause = cause
-        if task.cancel_from is None and cause is not StopCause.TIMEOUT:
+        if task.cancel_from is None and cause in (StopCause.OWNER, StopCause.GROUP):
             task.cancel_from = task.lo  # what was asked is kept beside who asked first (S3)
         task.check_at = None
 
@@ -157,7 +216,8 @@ class Fates(Moves):
         else:
             stats.cancelled += count
             task.cancelled += count
-        requested = task.cancel_from is not None and index >= task.cancel_from
+        asked_from = task.cancel_from
+        requested = (asked_from is not None and index >= asked_from) or index in task.cancels
         resolve = Resolve(
             task.id, index, count, state, by, started, requested, payload, timeout, dead
         )
@@ -201,6 +261,7 @@ class Fates(Moves):
                 self._move(task, TaskTrigger.GIVE_BACK)
                 task.step = min(2 * task.step, ANY)
                 self._queue_first(task)
+                self._cancel_items(task)
         self._close_if_over(group)
 
     def _queue_first(self, task: TaskRecord) -> None:

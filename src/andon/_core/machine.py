@@ -30,7 +30,6 @@ from andon._core.actions import (
     Action,
     Look,
     Send,
-    Split,
 )
 from andon._core.fates import Fates
 from andon._core.records import GroupRecord, StopCause, TaskRecord
@@ -50,7 +49,6 @@ class Machine(Fates):
         self.broken: Any = None
         self._timers = Timers(self._timer_counts, lambda: len(self._attempts) + len(self.groups))
         self._next_attempt = 1
-        self._next_part = -1  # users number theirs from 1
         self._handlers = {
             ev.GroupOpened: self._group_opened,
             ev.Submitted: self._submitted,
@@ -127,14 +125,12 @@ class Machine(Fates):
         if task is None:
             return  # its outcome came first
         group = task.group
+        if e.item is not None and (e.item != task.lo or task.size > task.lo + 1):
+            if task.lo <= e.item < task.size and not group.stopping:
+                self._cancel_item(task, e.item)
+            return
         if task.state is TaskState.PENDING:
-            task.stop_cause = StopCause.OWNER
-            task.cancel_from = task.lo
-            del group.pending[task.id]
-            if not group.pending:
-                del self._ready[group.id]
-            self._never_started(task)
-            self._close_if_over(group)
+            self._cancel_waiting(task)
             return
         self._ask_stop(
             task,
@@ -218,19 +214,18 @@ class Machine(Fates):
 
     def _given_back(self, e: ev.GivenBack) -> None:
         task = self._attempts.get(e.attempt)
-        if task is None or not task.lo < e.index < task.hi:
+        if task is None or not task.lo < e.index <= task.hi:
             return  # it came late
-        group = task.group
-        if group.stopping or task.stop_cause is not None:
+        if task.group.stopping or task.stop_cause is not None:
             return  # the end of the attempt says what becomes of them
-        rest = TaskRecord(self._next_part, group, task.index, task.size, task.timeout)
-        self._next_part -= 1
-        rest.lo = e.index
-        rest.step = e.index - task.begun_from  # so many took long; the rest may be like them
-        task.size = task.hi = e.index
-        self._tasks[rest.id] = rest
-        self._out.append(Split(task.id, rest.id))
-        self._queue_first(rest)
+        at = e.index - 1
+        if e.index < task.hi:
+            rest = self._cut(task, e.index)
+            rest.step = e.index - task.begun_from  # so many took long; the rest may be like them
+            self._queue_first(rest)
+            self._cancel_items(rest)
+        if at in task.cancels:  # the one that runs, and there is no other any more
+            self._ask_stop(task, StopCause.ITEM, task.group.grace, task.group.kill_after)
 
     def _died(self, e: ev.Died) -> None:
         task = self._attempt(e.attempt, e)

@@ -17,6 +17,7 @@ class StopCause(Enum):
 
     TIMEOUT = "timeout"
     OWNER = "owner"
+    ITEM = "item"  # its owner, and of several calls this one alone
     GROUP = "group"
 
 
@@ -25,6 +26,7 @@ class TaskRecord:
     """One task. `lo` is its first item without an outcome; items end in order.
 
     `begun_from` and `hi` are the ends of what its attempt was given, at most `step` items.
+    `cancels` are single items that their owner asked to stop, and that were with the engine then.
     `cancel_from` is the first item that its owner or its group asked to stop (S3), whoever else
     asked before; `failing` the item whose worker has pulled the cord and whose report is on the
     way (S11).
@@ -46,6 +48,7 @@ class TaskRecord:
     stop_cause: StopCause | None = None
     cancel_from: int | None = None
     failing: int | None = None
+    cancels: frozenset[int] = frozenset()
     check_at: float | None = None  # the one valid timer of its timeout; others are stale
 
     @property

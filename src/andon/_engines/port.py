@@ -9,7 +9,7 @@ once, without the lock, when no other thread pumps; it is bounded by `within` an
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from andon._record import made, record
@@ -80,7 +80,9 @@ class Capabilities:
 
     `slots`: attempts that may be with the engine at once. `token_latency`: seconds until a stop
     word is seen by every worker, as declared. `pack(call)` is run in the submitting thread;
-    `weigh(packed)` tells the bytes of what is large in it. `wake()` ends a running `pump` early,
+    `weigh(packed)` tells the bytes of what is large in it; `bundle(calls)` packs the first few of
+    several packed calls, those that can travel together, as the items of one, and tells how many
+    (None: it cannot). `wake()` ends a running `pump` early,
     from any thread. `preparing()`: does a worker that was started still have the initializer to
     run?
     """
@@ -92,6 +94,7 @@ class Capabilities:
     pack: Callable[[Call], Any]
     wake: Callable[[], None]
     weigh: Callable[[Any], int] = lambda packed: 0
+    bundle: Callable[[Iterable[Any]], tuple[Any, int]] | None = None
     preparing: Callable[[], bool] = lambda: False
 
 
@@ -131,7 +134,8 @@ class Engine(Protocol):
     ) -> list[int]:
         """Run the ladder (S15) over all attempts of a group, or over one. Idempotent; a second
         call can only harden (S9). The group's stop word is already set, unless `soon`: then
-        running attempts go on, and only what has not begun is stopped. Returns the attempts that
+        running attempts go on, and only what has not begun is stopped; of an attempt of several
+        items, `GivenBack` says where it is. Returns the attempts that
         had not been given to a worker: they are over, and no event tells of them."""
 
     def look(self, row: int | None = None) -> list[Row]:

@@ -20,6 +20,8 @@ from andon.errors import TaskCancelledError
 from andon.outcome import Outcome, TaskState
 
 if TYPE_CHECKING:
+    from andon._engines.port import Call
+    from andon._runtime.groups import Group
     from andon._runtime.tasks import Run, Task
 
 T = TypeVar("T")
@@ -34,9 +36,17 @@ class Future(_Future[T], Generic[T]):
     own, after the task is really over (S47).
     """
 
-    def __init__(self, task: Task) -> None:
-        self._task: Task | None = task
+    def __init__(
+        self, group: Group, call: Call, packed: Any = None, timeout: float | None = None
+    ) -> None:
+        self._group: Group | None = group  # until it is over
+        self._task: Task | None = None  # once the machine has it, as its item:
+        self._item = 0
         super().__init__()
+        self._call: Call | None = call
+        self._packed = packed
+        self._timeout = timeout
+        self._dropped = False  # waits no more, though it may stand in the queue
         self._wakeup = Wakeup()
         self._cancelled_error: TaskCancelledError | None = None
 
@@ -49,27 +59,32 @@ class Future(_Future[T], Generic[T]):
         `WrongProcessError`, in a forked child.
         """
         with self._condition:
-            task = self._task
+            group = self._group
             if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
                 return True
-        if task is None:
+        if group is None:
             return False
-        task.cancel()
+        group.runtime.cancel_call(self, group)
         return not self.done() or self.cancelled()
 
     def running(self) -> bool:
         """True while the task's function runs in a worker. Does not block."""
-        task = self._task
-        return task is not None and not self.done() and task.is_running()
+        return not self.done() and self._runs()
+
+    def _runs(self) -> bool:
+        group, task = self._group, self._task
+        return (
+            group is not None and task is not None and group.runtime.is_running(task, self._item)
+        )
 
     @property
     def _state(self) -> str:
         # Nobody tells the parent that a task begins: who asks looks at the board. Not so the
         # standard class's own methods and functions, which hold the future's lock: they only
         # want to know whether it is over, and must not wait for the runtime's lock.
-        state, task = self._stored, self._task
-        if state == PENDING and task is not None and not self._condition._is_owned():  # type: ignore[attr-defined]
-            return RUNNING if task.is_ours() and task.is_running() else state
+        state, group = self._stored, self._group
+        if state == PENDING and group is not None and not self._condition._is_owned():  # type: ignore[attr-defined]
+            return RUNNING if not group.runtime.foreign and self._runs() else state
         return state
 
     @_state.setter
@@ -107,11 +122,11 @@ class Future(_Future[T], Generic[T]):
     def _wait(self, timeout: float | None) -> None:
         # Not on the condition that the standard class would wait on: see `wakeup`.
         if not self.done():
-            task = self._task
-            if task is None:  # it is just being told
+            group = self._group
+            if group is None:  # it is just being told
                 self._wakeup.wait(self.done, timeout)
             else:
-                task.wait(self._wakeup, self.done, timeout)
+                group.runtime.wait(self._wakeup, self.done, timeout)
 
     def _cancelled(self) -> BaseException:
         return self._cancelled_error or TaskCancelledError("the task was cancelled")
@@ -129,6 +144,7 @@ class Future(_Future[T], Generic[T]):
     def take_run(self, task: Task, run: Run) -> None:
         """The value; a sink's method."""
         self._succeed(run.values[0])
+        task.group.calls.measured(run.ended_at - run.started_at)
 
     def over(self, task: Task) -> None:
         """A sink's method; `take` has said it all."""
@@ -141,14 +157,20 @@ class Future(_Future[T], Generic[T]):
         if not self.done():
             self._fail(error)
 
+    def _bind(self, task: Task) -> Future[T]:
+        self._task = task
+        return self
+
     def _succeed(self, value: Any) -> None:
         self.set_result(value)
-        self._task = None
-        self._wakeup.notify()
+        self._let_go()
 
     def _fail(self, error: BaseException) -> None:
         self.set_exception(error)
-        self._task = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._group = self._task = self._call = self._packed = None
         self._wakeup.notify()
 
     def _stop(self, error: TaskCancelledError) -> None:
@@ -159,19 +181,18 @@ class Future(_Future[T], Generic[T]):
                 waiter.add_cancelled(self)
             self._condition.notify_all()
         self._invoke_callbacks()
-        self._task = None
-        self._wakeup.notify()
+        self._let_go()
 
     def _invoke_callbacks(self) -> None:
         callbacks: list[Callable[[_Future[Any]], object]] = self._done_callbacks
         self._done_callbacks: list[Callable[[_Future[Any]], object]] = []
         if callbacks:
-            task = self._task
+            group = self._group
             run = _Callbacks(self, callbacks)
-            if task is None:
+            if group is None:
                 run()
             else:
-                task.run_callbacks(run)
+                group.runtime.callbacks.run(run)
 
     def set_running_or_notify_cancel(self) -> bool:
         """As in the standard class; andon itself does not need it."""

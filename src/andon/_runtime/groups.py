@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from andon._cancelled import raise_cancelled
 from andon._engines.port import GroupRef
+from andon._runtime.calls import Calls
 from andon._runtime.surroundings import Variables
 from andon._runtime.wakeup import Wakeup
 from andon.errors import GroupClosedError, WrongProcessError
@@ -52,7 +53,9 @@ class Group:
         self.parent: Token | None = None
         self.variables: Variables = ()  # travel with each task
         self.next_index = 0
+        self.calls = Calls(runtime.capabilities, policy)
         self.body_left = False
+        self.leaving_told = False  # to the machine
         self.keep_outcomes = keep_outcomes
         self.keep_failures = keep_failures
         self._kept: list[Outcome | Run] = []  # in order of delivery

@@ -81,12 +81,20 @@ class Performer:
             self._halted = True
             tasks, self._tasks = list(self._tasks.values()), {}
             groups = list(self._groups.values())
+            waiting = [future for group in groups for future in group.calls.all()]
         for task in tasks:
             task.sink.broken(self.crashed)
+        for future in waiting:
+            future.broken(self.crashed)
         for group in groups:
             self._notify(group)
         self.idle.notify()
         self.wake()
+
+    def check_crash(self) -> None:
+        """Raise the internal error that ended this runtime, if one did."""
+        if self.crashed is not None:
+            raise InternalError(str(self.crashed), story=self.crashed.story) from self.crashed
 
     # Under the lock ------------------------------------------------------------------------------
 
@@ -145,13 +153,15 @@ class Performer:
                     self._notices.append(partial(self._resolve, task, action))
                 case ac.TaskOver():
                     over = self._tasks.pop(action.task)
+                    self._no_longer_ahead(over)
                     if over.attempt is not None:
                         self._by_attempt.pop(over.attempt, None)
                     self._notices.append(partial(self._over, over))
                 case ac.Send():
                     self._send(action)
                 case ac.Split():
-                    self._tasks[action.part] = self._tasks[action.task].rest(action.part)
+                    whole = self._tasks[action.task]
+                    self._tasks[action.part] = whole.rest(action.part, action.lo)
                 case ac.PullWord():
                     group = self._groups[action.group]
                     self._pull_word(group.token, action.reason)
@@ -163,7 +173,7 @@ class Performer:
                     )
                 case ac.StopAttempt():
                     given_back += self._engine.stop(
-                        None, action.attempt, action.grace, action.kill_after
+                        None, action.attempt, action.grace, action.kill_after, soon=action.soon
                     )
                 case ac.Look():
                     self._look(action.attempt)
@@ -173,6 +183,7 @@ class Performer:
                     group.broken = action.payload
                     group.reason = action.reason
                     self._notices.append(partial(self._notify, group))
+                    self._give_up_calls(group)
                 case ac.GroupClosed():
                     group = self._groups.pop(action.group)
                     group.over = True
@@ -198,6 +209,15 @@ class Performer:
         self._engine.submit(
             Attempt(action.attempt, task.group.ref, task.packed, action.lo, action.hi, action.fatal)
         )
+        self._no_longer_ahead(task)
+
+    def _no_longer_ahead(self, task: Task) -> None:
+        """It waits no more: if it was ahead of single calls, the next go to the machine."""
+        raise NotImplementedError
+
+    def _give_up_calls(self, group: Group) -> None:
+        """The group stops: its single calls that wait go to the machine, and to their end."""
+        raise NotImplementedError
 
     def _look(self, attempt: int) -> None:
         for row in self._engine.look():
@@ -254,7 +274,8 @@ class Performer:
                 self._notify(group)
 
     def _over(self, task: Task) -> None:
-        task.call = task.packed = None  # references to arguments go as soon as they can
+        # References to arguments go as soon as they can.
+        task.call = task.calls = task.packed = None
         task.sink.over(task)
         if not self._tasks:
             self.idle.notify()

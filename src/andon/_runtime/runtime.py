@@ -20,23 +20,19 @@ from collections.abc import Callable
 from typing import Any
 
 from andon._core import events as ev
-from andon._engines.port import Call, Capabilities, Config, Engine
+from andon._engines.port import Capabilities, Config, Engine
 from andon._gate import gate
 from andon._runtime import registry
 from andon._runtime.callbacks import CallbackThread
 from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
 from andon._runtime.hearing import check_links
-from andon._runtime.performing import Performer
+from andon._runtime.submitting import Submitter
 from andon._runtime.surroundings import Variables
-from andon._runtime.tasks import Sink, Task
+from andon._runtime.tasks import Task
 from andon._runtime.wakeup import Wakeup
-from andon._worker.context import in_context
 from andon.errors import (
     CleanupError,
-    InternalError,
-    PoolClosedError,
-    WrongProcessError,
 )
 from andon.outcome import ReasonKind, TraceEvent
 from andon.policy import Policy
@@ -47,7 +43,7 @@ _FEW = 100  # tasks
 _AT_ONCE = 2.0  # seconds to end workers that have done nothing yet
 
 
-class Runtime(Performer):
+class Runtime(Submitter):
     """One pool at work. Every method is safe from any thread, and none but the `wait…` and
     `close` ones blocks for longer than the lock is held."""
 
@@ -61,12 +57,9 @@ class Runtime(Performer):
         super().__init__(engine, config, name, trace)
         self.name = name
         self.config = config
-        self.foreign = False  # we are in a forked child: nothing here is ours (S38)
-        self.closing = False
         self.finishes = False  # accepted work goes on when nobody closes it, also at exit
         self._prepares = False  # somebody waits for initializers
         self.callbacks = CallbackThread(f"{name}-callbacks")
-        self._ids = 0
         self._ended = threading.Event()  # `close` is through
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
@@ -136,50 +129,6 @@ class Runtime(Performer):
         self._deliver()
         return group
 
-    def submit(
-        self,
-        group: Group,
-        call: Call,
-        sink: Callable[[Task], Sink],
-        *,
-        size: int = 1,
-        timeout: float | None = None,
-        packed: Any = None,
-    ) -> Task:
-        """Pickle in this thread (S28), unless it is `packed` by now; then hand the task over.
-        Never waits for a worker."""
-        group.check()
-        self._check_usable()
-        if packed is None:
-            packed = self.pack(group, call)
-        with gate:
-            with self._lock:
-                self._check_usable()
-                group.check()  # a stop may have come while we pickled (S14)
-                self._ids += 1
-                index = group.next_index
-                group.next_index += size
-                task = Task(self._ids, group, index, size, call, packed, timeout)
-                task.sink = sink(task)
-                self._tasks[task.id] = task
-                self._take(ev.Submitted(group.id, task.id, index, size, timeout))
-            self._deliver()
-        return task
-
-    def pack(self, group: Group, call: Call) -> Any:
-        """Pickle a call, for `submit` (S28)."""
-        if group.variables:
-            call.fn = in_context(call.fn, group.variables)
-        return self._caps.pack(call)
-
-    def cancel_task(self, task: Task) -> None:
-        """Stop one task (S35)."""
-        self._check_own()
-        with gate:
-            with self._lock:
-                self._take(ev.TaskCancelAsked(task.id))
-            self._deliver()
-
     def stop(
         self,
         group: Group,
@@ -196,16 +145,6 @@ class Runtime(Performer):
         with gate:
             with self._lock:
                 self._take(ev.StopAsked(group.id, kind, message, source, soon, grace, kill_after))
-            self._deliver()
-
-    def leave_body(self, group: Group) -> None:
-        """The body adds nothing more; accepted work goes on. Idempotent."""
-        self._check_own()
-        with gate:
-            with self._lock:
-                if not group.body_left:
-                    group.body_left = True
-                    self._take(ev.BodyLeft(group.id))
             self._deliver()
 
     def stop_all(
@@ -228,12 +167,14 @@ class Runtime(Performer):
         for group in list(self._groups.values()):
             group.in_main = True
 
-    def is_running(self, task: Task) -> bool:
-        """Does the board show this task in user code?"""
+    def is_running(self, task: Task, item: int) -> bool:
+        """Does the board show this item of a task in user code?"""
         self._check_own()
         with self._lock:
             return any(
-                row.attempt is not None and row.attempt == task.attempt and row.phase == "running"
+                row.attempt == task.attempt is not None
+                and row.index == item
+                and row.phase == "running"
                 for row in self._engine.look()
             )
 
@@ -303,11 +244,6 @@ class Runtime(Performer):
                 "its tasks"
             )
 
-    def check_crash(self) -> None:
-        """Raise the internal error that ended this runtime, if one did."""
-        if self.crashed is not None:
-            raise InternalError(str(self.crashed), story=self.crashed.story) from self.crashed
-
     def close(self, within: float = 10.0) -> None:
         """End all workers; bounded. Raises `CleanupError` naming those that would not die (S21)."""
         if self.foreign:
@@ -341,20 +277,6 @@ class Runtime(Performer):
                 "they may be in uninterruptible sleep (state D in `ps`)",
                 pids=tuple(left),
             )
-
-    def _check_own(self) -> None:
-        # Before the lock: another thread may have held it when this process was forked (S38).
-        if self.foreign:
-            raise WrongProcessError(
-                "this pool belongs to the process that opened it, and this is a forked child; "
-                "open a pool here instead"
-            )
-
-    def _check_usable(self) -> None:
-        self._check_own()
-        self.check_crash()
-        if self.closing:
-            raise PoolClosedError("Pool not running: it has been closed")
 
     # The driver's turn ---------------------------------------------------------------------------
 

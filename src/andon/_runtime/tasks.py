@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from andon._core.actions import Resolve
 from andon._engines.payloads import Death, Halted, Raised, Returned
 from andon._engines.port import Call
 from andon._pickling import describe, message_of
-from andon._runtime.wakeup import Wakeup
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 
@@ -45,7 +43,20 @@ class Sink(Protocol):
 class Task:
     """One task: `size` items, the first of which is number `index` of its group."""
 
-    __slots__ = ("attempt", "call", "group", "id", "index", "packed", "sink", "size", "timeout")
+    __slots__ = (
+        "asked",
+        "attempt",
+        "call",
+        "calls",
+        "first",
+        "group",
+        "id",
+        "index",
+        "packed",
+        "sink",
+        "size",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -66,12 +77,16 @@ class Task:
         self.sink: Sink
         self.timeout = timeout
         self.attempt: int | None = None
+        self.first = 0  # item that is its own, and not another part's
+        self.calls: list[Call | None] | None = None  # of a bundle, one an item
+        self.asked: set[int] = set()  # items that their owner asked to stop, each alone
 
-    def rest(self, ident: int) -> Task:
-        """The rest of its items as a task of its own, for the same sink."""
+    def rest(self, ident: int, first: int) -> Task:
+        """The rest of its items, from there on, as a task of its own, for the same sink."""
         part = Task(
             ident, self.group, self.index, self.size, self.call, self.packed, self.timeout
         )
+        part.first, part.calls, part.asked = first, self.calls, self.asked
         part.sink = self.sink
         self.sink.split(self, part)
         return part
@@ -80,25 +95,9 @@ class Task:
         """Ask the machine to stop this task alone."""
         self.group.runtime.cancel_task(self)
 
-    def is_ours(self) -> bool:
-        """Or do we only know it from before a fork (S38)?"""
-        return not self.group.runtime.foreign
-
-    def is_running(self) -> bool:
-        """Does the board show it in user code?"""
-        return self.group.runtime.is_running(self)
-
-    def wait(self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None) -> None:
-        """Block for this task; raises where that could never end."""
-        self.group.runtime.wait(wakeup, ready, timeout)
-
-    def run_callbacks(self, callbacks: Callable[[], None]) -> None:
-        """Have the thread run them that is there for it, or else the caller."""
-        self.group.runtime.callbacks.run(callbacks)
-
     def arguments(self, item: int) -> str:
         """The shortened arguments of an item, for notes and outcomes."""
-        call = self.call
+        call = self.call if self.calls is None else self.calls[item]
         if call is None:
             return ""
         name = "?"
@@ -124,7 +123,15 @@ class Run:
 
     `started_at` is the first one's, `ended_at` the last one's; `size`: bytes of all values."""
 
-    __slots__ = ("cancel_requested", "ended_at", "index", "size", "started_at", "values")
+    __slots__ = (
+        "_asked",
+        "cancel_requested",
+        "ended_at",
+        "index",
+        "size",
+        "started_at",
+        "values",
+    )
 
     def __init__(self, task: Task, resolve: Resolve) -> None:
         returned: Returned = resolve.payload
@@ -134,6 +141,7 @@ class Run:
         self.started_at = returned.started_at
         self.ended_at = returned.ended_at
         self.size = returned.size
+        self._asked = {task.index + item for item in task.asked}
 
     def outcomes(self) -> list[Outcome]:
         """One for each."""
@@ -143,7 +151,7 @@ class Run:
                 TaskState.SUCCEEDED,
                 value,
                 None,
-                self.cancel_requested,
+                self.cancel_requested or index in self._asked,
                 True,
                 StoppedBy.RETURNED,
                 self.started_at,
@@ -205,7 +213,7 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
         r.state,
         None,
         error,
-        r.cancel_requested,
+        r.cancel_requested or item in task.asked,
         r.started,
         r.stopped_by,
         started_at,

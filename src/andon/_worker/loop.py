@@ -164,6 +164,8 @@ class Loop(Answers):
             self._failure(held, lo, None, stage, fatal, _wire.LAST)
             return
         items: Sequence[Any] = held.pop(0)
+        calls = flags & _wire.CALLS
+        kwargs: Any = {}
         call = lane.starred(fn) if star else fn
         left, hi, index = iter(items), lo + len(items), lo
         over = False
@@ -181,13 +183,21 @@ class Loop(Answers):
                     index += 1
                     continue
                 args = held.pop(0)
+                if calls:
+                    args, kwargs = args
+                elif not star:
+                    args = (args,)
+            elif not star:
+                args = (args,)
             started = self._note_running(index)
             if current.cut_short() if index > lo else current.stopping():
-                args = None
+                args = kwargs = None
                 self._cut_short()
                 return
-            held = careful_call(fn, args if star else (args,), {})
+            held = careful_call(fn, args, kwargs)
             args = None
+            if calls:
+                kwargs = None
             if not each and index + 1 < hi and held[1] is None and lane.kind_of(held[0]):
                 index, over = self._run_on(call, left, held[0], index, hi, started, fatal)
             else:

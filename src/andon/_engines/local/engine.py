@@ -112,6 +112,7 @@ class LocalEngine:
             pack=self._packer.pack,
             wake=self._poller.wake,
             weigh=Packer.weigh,
+            bundle=Packer.bundle,
             preparing=self._crew.preparing,
         )
 
@@ -141,11 +142,15 @@ class LocalEngine:
     ) -> list[int]:
         """Signals are sent here; the later steps are timers."""
         now = time.monotonic()
-        for worker in self._crew.workers.values() if not soon else ():
+        for worker in self._crew.workers.values():
             a = worker.attempt
-            if a is not None and (a.id == attempt or a.group.id == group):
+            if a is None or not (a.id == attempt or a.group.id == group):
+                continue
+            if soon:
+                self._overdue.ask(worker, a)
+            else:
                 self._stop_worker(worker, now, grace, kill_after)
-        if attempt is not None:
+        if attempt is not None and not soon:
             own_board().ring()
         gone = [a.id for a in self._queue.values() if a.id == attempt or a.group.id == group]
         for ident in gone:

@@ -40,6 +40,12 @@ class Overdue:
                 after = max(OVERDUE, _TIMES * items * attempt.packed.seconds)
             self._call(worker, partial(self._ask, worker, attempt, after), after)
 
+    def ask(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        """Have it begin no more than it has, and say where it is, soon."""
+        if worker.watch is not None:
+            worker.watch.cancel()
+        self._ask(worker, attempt, SETTLED)
+
     def given_back(self) -> list[Event]:
         """What is to be told behind the answers for what was begun."""
         events, self._given_back = self._given_back, []
@@ -67,9 +73,8 @@ class Overdue:
             return
         if frames:
             self._tell(worker, frames)
-        if at + 1 < attempt.hi:
-            attempt.hi = at + 1
-            self._given_back.append(GivenBack(attempt.id, attempt.hi))
+        attempt.hi = at + 1
+        self._given_back.append(GivenBack(attempt.id, attempt.hi))
 
     def _call(self, worker: WorkerProcess, call: Callable[[], None], after: float) -> None:
         worker.watch = self._timers.at(time.monotonic() + after, call)

@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -49,11 +49,24 @@ class Function:
 class Packed:
     """A pickled call; a span's items stay apart, since an attempt may want only some of them."""
 
-    __slots__ = ("blocks", "body", "function", "items", "plain", "seconds", "size", "star")
+    __slots__ = (
+        "args",
+        "blocks",
+        "body",
+        "calls",
+        "function",
+        "items",
+        "plain",
+        "seconds",
+        "size",
+        "star",
+    )
 
     def __init__(self, function: Function, body: bytes) -> None:
         self.function = function
         self.body = body
+        self.args: tuple[Any, ...] | None = None  # plain ones, in place of a body
+        self.calls = False  # the items hold arguments, both kinds of them
         self.items: list[Any] | range | _wire.Numbers | None = None
         self.plain = False
         self.star = False
@@ -90,7 +103,10 @@ class Packer:
         function = self._function(call.fn)
         if call.items is None:
             packed = Packed(function, b"")
-            packed.body = self._arguments(call, packed)
+            if not call.kwargs and _all_plain(call.args, set(map(type, call.args))):
+                packed.args = call.args
+            else:
+                packed.body = self._arguments(call, packed)
             return packed
         plain = _plain(call.items)
         items: list[bytes] = []
@@ -105,6 +121,29 @@ class Packer:
             except Exception as error:
                 raise self._error(error, "the arguments", [(f"item {i}", item)]) from error
         return packed
+
+    @staticmethod
+    def bundle(calls: Iterable[Packed]) -> tuple[Packed, int]:
+        """The first few as the items of one, while they are of one function and of one kind, and
+        not large; how many."""
+        each = iter(calls)
+        first = next(each)
+        size, items = len(first.body), [first]
+        if not first.size and size < _SMALL:
+            for packed in each:
+                size += len(packed.body)
+                if packed.function is not first.function or packed.size or size > _SMALL:
+                    break
+                if (packed.args is None) is not (first.args is None):
+                    break
+                items.append(packed)
+        if len(items) == 1:
+            return first, 1
+        if first.args is not None:
+            return Packed.span(first.function, [p.args for p in items], True, True), len(items)
+        together = Packed.span(first.function, [p.body for p in items], False, False)
+        together.calls = True
+        return together, len(items)
 
     @staticmethod
     def weigh(packed: Packed) -> int:
@@ -199,7 +238,7 @@ def frame(attempt: Attempt) -> list[bytes]:
     flags = _wire.FATAL if attempt.fatal else 0
     if packed.items is None:
         meta: Any = (packed.function.id, token._slot, token._clear, attempt.lo)
-        body = packed.body
+        body = packed.body if packed.args is None else pickle.dumps((packed.args, {}), 5)
         head = _wire.pack(_wire.CALL, flags, attempt.id, meta, len(body))
         return [head, body]
     items, form = packed.items, _wire.PICKLED
@@ -209,7 +248,7 @@ def frame(attempt: Attempt) -> list[bytes]:
     elif packed.plain:
         parts = [pickle.dumps(items[attempt.lo : attempt.hi], 5)]
     else:
-        flags |= _wire.EACH
+        flags |= _wire.EACH | (_wire.CALLS if packed.calls else 0)
         parts = _pickled_list(items[attempt.lo : attempt.hi])
     meta = (packed.function.id, token._slot, token._clear, attempt.lo, packed.star, form)
     total = sum(map(len, parts))
@@ -247,5 +286,5 @@ def _all_plain(items: Sequence[Any], kinds: set[type]) -> bool:
     return kinds <= _PLAIN and not (kinds & _STRINGS and _any_large(items))
 
 
-def _any_large(items: Sequence[Any]) -> bool:
+def _any_large(items: Iterable[Any]) -> bool:
     return any(type(item) in _STRINGS and len(item) >= LARGE for item in items)

@@ -1,0 +1,340 @@
+"""Single calls that travel together: each has its own future, outcome and fate all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future as StandardFuture
+from concurrent.futures import wait
+from typing import Any
+
+import pytest
+
+import andon
+from andon._runtime.groups import Group
+from andon.outcome import StoppedBy, TaskState
+from tests.support import PATIENCE, Stage, dice, eventually
+
+MANY = 3000
+
+
+def negate(x: int, *, twice: bool = False) -> int:
+    return x if twice else -x
+
+
+def die(x: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def fail(x: int) -> int:
+    raise ValueError(x)
+
+
+def busy(stage: Stage) -> None:
+    stage.reach()
+    stage.hold()
+
+
+class Odd:
+    """Is unpickled in the parent only."""
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+
+@pytest.fixture
+def pool(start_method: str) -> Iterator[andon.ProcessPoolExecutor]:
+    with andon.ProcessPoolExecutor(2, start_method=start_method) as executor:
+        yield executor
+
+
+def warmed(group: Group, submit: Callable[..., StandardFuture[Any]]) -> None:
+    """From now on short calls travel together."""
+    deadline = time.monotonic() + PATIENCE
+    while group.calls._most < 64:
+        assert time.monotonic() < deadline, "they never travel together"
+        wait([submit(negate, i) for i in range(200)])
+
+
+def held(submit: Callable[..., StandardFuture[Any]], stage: Stage) -> list[StandardFuture[Any]]:
+    """Both workers are busy until the stage is released, twice; and a call stands ahead."""
+    holding = [submit(busy, stage) for _ in range(2)]
+    stage.wait(2)
+    return [*holding, submit(negate, 0)]
+
+
+def test_thousands_of_calls_have_an_outcome_each(start_method: str) -> None:
+    with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+        futures = [tg.submit(negate, i) for i in range(MANY)]
+        futures += [tg.submit(negate, i, twice=True) for i in range(MANY)]
+        wait(futures)
+        assert tg._entered().group.calls._most > 1
+        mapped = list(tg.map(negate, range(10)))
+    assert [f.result() for f in futures] == [-i for i in range(MANY)] + list(range(MANY))
+    assert mapped == [-i for i in range(10)]
+    assert [o.index for o in tg.outcomes] == list(range(2 * MANY + 10))
+    assert [o.value for o in tg.outcomes] == [f.result() for f in futures] + mapped
+
+
+def test_functions_and_kinds_of_arguments_may_alternate(pool: andon.ProcessPoolExecutor) -> None:
+    warmed(pool._loose, pool.submit)
+    futures: list[tuple[StandardFuture[Any], Any]] = []
+    for i in range(500):
+        futures.append((pool.submit(negate, i), -i))
+        if i % 3 == 0:
+            futures.append((pool.submit(abs, -i), i))
+        if i % 7 == 0:
+            futures.append((pool.submit(negate, i, twice=True), i))
+        if i % 11 == 0:
+            futures.append((pool.submit(lambda x: x + 1, i), i + 1))
+        if i % 13 == 0:
+            futures.append((pool.submit(len, bytes(100_000 + i)), 100_000 + i))
+        if i % 17 == 0:
+            futures.append((pool.submit(sorted, [2, i, 1], reverse=True), sorted([2, i, 1])[::-1]))
+    for future, value in futures:
+        assert future.result(PATIENCE) == value
+
+
+def test_results_that_are_no_plain_values(pool: andon.ProcessPoolExecutor) -> None:
+    warmed(pool._loose, pool.submit)
+    assert [f.result().x for f in [pool.submit(Odd, i) for i in range(200)]] == list(range(200))
+
+
+def test_S28_what_cannot_travel_fails_alone(pool: andon.ProcessPoolExecutor) -> None:
+    warmed(pool._loose, pool.submit)
+    futures = [pool.submit(negate, i) for i in range(50)]
+    bad = pool.submit(negate, (i for i in range(3)))  # type: ignore[arg-type]
+    back = pool.submit(iter, [1])
+    futures += [pool.submit(negate, i) for i in range(50, 100)]
+    assert [f.result(PATIENCE) for f in futures] == [-i for i in range(100)]
+    assert isinstance(bad.exception(PATIENCE), andon.SerializationError)
+    assert list(back.result(PATIENCE)) == [1]
+
+
+def test_S35_a_call_that_waits_is_cancelled_at_once(
+    pool: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    warmed(pool._loose, pool.submit)
+    gate = stage()
+    holding = held(pool.submit, gate)
+    futures = [pool.submit(negate, i) for i in range(100)]
+    for future in futures[::2]:
+        assert future.cancel() and future.cancelled()
+        with pytest.raises(andon.TaskCancelledError) as caught:
+            future.result()
+        assert caught.value.started is False
+        assert caught.value.stopped_by is StoppedBy.NEVER_STARTED
+    gate.release(2)
+    assert [f.result(PATIENCE) for f in futures[1::2]] == [-i for i in range(1, 100, 2)]
+    wait(holding)
+
+
+def test_S35_a_call_that_runs_is_stopped_and_none_that_came_with_it(
+    pool: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    warmed(pool._loose, pool.submit)
+    gate, place = stage(), stage()
+    holding = held(pool.submit, gate)
+    before = [pool.submit(negate, i) for i in range(5)]
+    long = pool.submit(reach_and_sleep, place)
+    after = [pool.submit(negate, i) for i in range(5)]
+    unbegun = pool.submit(negate, 99)
+    gate.release(2)
+    place.wait()
+    long.cancel()
+    with pytest.raises(andon.TaskCancelledError) as caught:
+        long.result(PATIENCE)
+    assert caught.value.started is True
+    assert [f.result(PATIENCE) for f in before + after] == [-i for i in range(5)] * 2
+    assert unbegun.result(PATIENCE) == -99
+    wait(holding)
+
+
+def reach_and_sleep(place: Stage) -> None:
+    place.reach()
+    time.sleep(60)
+
+
+def nap(x: int, place: Stage | None = None) -> int:
+    if place is not None:
+        place.reach()
+        place.hold()
+    return x
+
+
+def test_S35_a_call_behind_one_that_runs_never_starts(
+    start_method: str, stage: Callable[..., Stage]
+) -> None:
+    """One worker: they travel together, and nobody else can take what stands behind."""
+    with andon.TaskGroup(workers=1, start_method=start_method, policy=andon.collect_all()) as tg:
+        group = tg._entered().group
+        warmed(group, tg.submit)
+        gate, place = stage(), stage()
+        holding = tg.submit(busy, gate)
+        gate.wait()
+        ahead = tg.submit(nap, 0)
+        long = tg.submit(nap, 1, place)
+        behind = [tg.submit(nap, i, None) for i in range(2, 12)]
+        assert group.calls
+        gate.release()
+        place.wait()
+        doomed = behind[4]
+        doomed.cancel()
+        with pytest.raises(andon.TaskCancelledError) as caught:
+            doomed.result(PATIENCE)
+        assert caught.value.started is False
+        place.release()
+        assert long.result(PATIENCE) == 1
+        assert [f.result(PATIENCE) for f in behind if f is not doomed] == [
+            2,
+            3,
+            4,
+            5,
+            *range(7, 12),
+        ]
+        wait([holding, ahead])
+    counts = [o.state for o in tg.outcomes]
+    assert counts.count(TaskState.CANCELLED) == 1
+    assert [o.cancel_requested for o in tg.outcomes].count(True) == 1
+
+
+def test_S23_a_failure_stops_all_that_wait_and_what_is_done_stays(
+    start_method: str, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    with pytest.raises(ExceptionGroup) as caught:
+        with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+            group = tg._entered().group
+            warmed(group, tg.submit)
+            done = group.stats.submitted
+            held(tg.submit, gate)
+            futures = [tg.submit(negate if i != 20 else fail, i) for i in range(1000)]
+            gate.release(2)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ValueError) and error.args == (20,)
+    assert "task" in "".join(error.__notes__) and "fail(20)" in "".join(error.__notes__)
+    assert len(tg.outcomes) == done + 3 + 1000
+    for i, (future, outcome) in enumerate(zip(futures, tg.outcomes[done + 3 :], strict=True)):
+        assert future.done()
+        if outcome.state is TaskState.SUCCEEDED:
+            assert future.result() == outcome.value == -i
+        elif i != 20:
+            assert outcome.state is TaskState.CANCELLED
+            assert future.cancelled()
+    assert [o.state for o in tg.outcomes].count(TaskState.FAILED) == 1
+
+
+def test_S25_a_death_fails_the_call_that_ran_alone(pool: andon.ProcessPoolExecutor) -> None:
+    warmed(pool._loose, pool.submit)
+    futures = [pool.submit(negate if i % 40 else die, i) for i in range(1, 100)]
+    for i, future in enumerate(futures, 1):
+        if i % 40:
+            assert future.result(PATIENCE) == -i
+        else:
+            assert isinstance(future.exception(PATIENCE), andon.WorkerDiedError)
+
+
+def test_what_stands_behind_a_long_call_runs_elsewhere(
+    pool: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    warmed(pool._loose, pool.submit)
+    gate, place = stage(), stage()
+    holding = held(pool.submit, gate)
+    futures = [pool.submit(nap, i, place if i == 3 else None) for i in range(40)]
+    gate.release(2)
+    place.wait()
+    assert [f.result(PATIENCE) for f in futures if f is not futures[3]] == [0, 1, 2, *range(4, 40)]
+    assert futures[3].running() and not futures[3].done()
+    place.release()
+    assert futures[3].result(PATIENCE) == 3
+    wait(holding)
+
+
+def test_S5_a_body_that_is_left_waits_for_all_its_calls(
+    start_method: str, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+        warmed(tg._entered().group, tg.submit)
+        held(tg.submit, gate)
+        futures = [tg.submit(negate, i) for i in range(1000)]
+        gate.release(2)
+    assert [f.result(0) for f in futures] == [-i for i in range(1000)]
+
+
+def test_S30_a_deadline_cancels_those_that_wait(
+    pool: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    warmed(pool._loose, pool.submit)
+    gate = stage()
+    with pytest.raises(ExceptionGroup):
+        with andon.TaskGroup(pool=pool, deadline=2.0, kill_after=0.1) as tg:
+            for _ in range(2):
+                tg.submit(gate.hold)
+            futures = [tg.submit(negate, i) for i in range(1000)]
+    assert all(f.cancelled() for f in futures)
+    assert len(tg.outcomes) == 1002
+
+
+def test_a_shutdown_cancels_those_that_wait(start_method: str, stage: Callable[..., Stage]) -> None:
+    gate = stage()
+    pool = andon.ProcessPoolExecutor(2, start_method=start_method)
+    try:
+        warmed(pool._loose, pool.submit)
+        holding = held(pool.submit, gate)
+        futures = [pool.submit(negate, i) for i in range(1000)]
+        pool.shutdown(wait=False, cancel_futures=True)
+        eventually(lambda: all(f.cancelled() for f in futures), what="cancelled")
+        gate.release(2)
+        assert [f.result(PATIENCE) for f in holding[:2]] == [None, None]
+    finally:
+        gate.release(2)
+        pool.shutdown()
+
+
+def test_S29_a_timeout_is_each_calls_own(pool: andon.ProcessPoolExecutor) -> None:
+    with andon.TaskGroup(pool=pool, policy=andon.collect_all()) as tg:
+        warmed(tg._entered().group, tg.submit)
+        futures = [tg.submit(time.sleep, 0) for _ in range(50)]
+        late = tg.submit(time.sleep, 60, timeout=0.05)
+        futures += [tg.submit(time.sleep, 0, timeout=30) for _ in range(50)]
+        assert isinstance(late.exception(PATIENCE), andon.TaskTimeoutError)
+    assert [f.result() for f in futures] == [None] * 100
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_S4_whatever_becomes_of_each(start_method: str, seed: int) -> None:
+    """Calls of all kinds, cancelled at random moments: each has one outcome, and the right one."""
+    rng = dice("calls", start_method, seed)
+    kinds: dict[StandardFuture[Any], tuple[str, int]] = {}
+    asked: set[StandardFuture[Any]] = set()
+    with andon.ProcessPoolExecutor(2, start_method=start_method, grace=0.05) as pool:
+        warmed(pool._loose, pool.submit)
+        for i in range(3000):
+            kind = rng.choices(["negate", "fail", "nap", "die"], [2000, 20, 10, 2])[0]
+            if kind == "nap":
+                future = pool.submit(time.sleep, rng.choice([0.001, 0.03]))
+            else:
+                future = pool.submit(globals()[kind], i)
+            kinds[future] = kind, i
+            if rng.random() < 0.02:
+                victim = rng.choice(list(kinds)[-50:])
+                if not victim.done() and victim.cancel():
+                    asked.add(victim)
+    for future, (kind, i) in kinds.items():
+        assert future.done()
+        if future.cancelled():
+            assert future in asked
+        elif kind == "negate":
+            assert future.result() == -i
+        elif kind == "fail":
+            assert isinstance(future.exception(), ValueError)
+        elif kind == "die":
+            assert isinstance(future.exception(), andon.WorkerDiedError)
+        else:
+            assert future.result() is None
+    stats = pool._loose.stats
+    assert stats.submitted == stats.done >= 3000
