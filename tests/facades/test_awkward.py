@@ -329,7 +329,7 @@ def test_a_wait_that_is_given_up_leaves_nothing(pool: andon.Pool) -> None:
     for _ in range(50):
         with pytest.raises(TimeoutError):
             future.result(0.0005)
-    assert len(future._wakeup._waiters) == 0
+    assert len(future._wakeup()._waiters) == 0
     future.cancel()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as _Future
@@ -26,6 +28,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _log = logging.getLogger("andon")
+_CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
+_OVER = (*_CANCELLED, FINISHED)
+
+# Held while a future gets its condition, and while one that has none is told its value: so whoever
+# makes one finds a future that is over, or is told. Reentrant: a finalizer may come in between.
+_making = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _making
+    _making = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Future(_Future[T], Generic[T]):
@@ -36,36 +53,63 @@ class Future(_Future[T], Generic[T]):
     own, after the task is really over (S47).
     """
 
+    # There may be a hundred thousand of them: what few ever need is made when it is needed.
+    _task: Task | None = None  # once the machine has it, as its item:
+    _item = 0
+    _dropped = False  # waits no more, though it may stand in the queue
+    _stored = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _cancelled_error: TaskCancelledError | None = None
+    _made: threading.Condition | None = None
+    _waiters: list[Any]
+    _done_callbacks: list[Callable[[_Future[Any]], object]]
+
     def __init__(
         self, group: Group, call: Call, packed: Any = None, timeout: float | None = None
     ) -> None:
+        # All that the standard class sets here has a default above, or comes with the condition.
         self._group: Group | None = group  # until it is over
-        self._task: Task | None = None  # once the machine has it, as its item:
-        self._item = 0
-        super().__init__()
         self._call: Call | None = call
         self._packed = packed
         self._timeout = timeout
-        self._dropped = False  # waits no more, though it may stand in the queue
-        self._wakeup = Wakeup()
-        self._cancelled_error: TaskCancelledError | None = None
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        """What the standard class and its functions lock it by."""
+        made = self._made
+        if made is None:
+            with _making:
+                made = self._made
+                if made is None:
+                    self._waiters, self._done_callbacks = [], []
+                    made = self._made = threading.Condition()
+        return made
 
     def cancel(self) -> bool:
         """Ask that this one task stop, running or not; its group goes on (S35).
 
-        Returns at once: False where the task is over already, else True. A task that has not begun
-        is cancelled on return; a running one is stopped by the ladder, and may still succeed or
-        fail (S34): `result()`, `wait()` or a callback tell when it is over. Raises nothing but
+        Returns at once: False where the task is over already, else True. A task that waits is
+        cancelled on return; one that was given to a worker is so a moment later, if it has not
+        begun; a running one is stopped by the ladder, and may still succeed or fail (S34).
+        `result()`, `wait()` or a callback tell when it is over. Raises nothing but
         `WrongProcessError`, in a forked child.
         """
-        with self._condition:
-            group = self._group
-            if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
-                return True
+        group = self._group
+        if self._stored in _CANCELLED:
+            return True
         if group is None:
             return False
         group.runtime.cancel_call(self, group)
         return not self.done() or self.cancelled()
+
+    def cancelled(self) -> bool:
+        """True where a stop has ended the task."""
+        return self._stored in _CANCELLED
+
+    def done(self) -> bool:
+        """True where the task is over, however it ended."""
+        return self._stored in _OVER
 
     def running(self) -> bool:
         """True while the task's function runs in a worker. Does not block."""
@@ -83,9 +127,12 @@ class Future(_Future[T], Generic[T]):
         # standard class's own methods and functions, which hold the future's lock: they only
         # want to know whether it is over, and must not wait for the runtime's lock.
         state, group = self._stored, self._group
-        if state == PENDING and group is not None and not self._condition._is_owned():  # type: ignore[attr-defined]
-            return RUNNING if not group.runtime.foreign and self._runs() else state
-        return state
+        if state != PENDING or group is None or group.runtime.foreign:
+            return state
+        made = self._made
+        if made is not None and made._is_owned():  # type: ignore[attr-defined]
+            return state
+        return RUNNING if self._runs() else state
 
     @_state.setter
     def _state(self, state: str) -> None:
@@ -102,7 +149,10 @@ class Future(_Future[T], Generic[T]):
         when the time is up, which changes nothing for the task.
         """
         try:
-            self._wait(timeout)
+            if self._stored != FINISHED:
+                self._wait(timeout)
+            if self._stored == FINISHED and self._exception is None:
+                return self._result  # type: ignore[no-any-return]
             return super().result(0)
         except CancelledError:
             raise self._cancelled() from None
@@ -124,9 +174,13 @@ class Future(_Future[T], Generic[T]):
         if not self.done():
             group = self._group
             if group is None:  # it is just being told
-                self._wakeup.wait(self.done, timeout)
+                self._wakeup().wait(self.done, timeout)
             else:
-                group.runtime.wait(self._wakeup, self.done, timeout)
+                group.runtime.wait(self._wakeup(), self.done, timeout)
+
+    def _wakeup(self) -> Wakeup:
+        wakeup: Wakeup = self.__dict__.setdefault("_waking", Wakeup())
+        return wakeup
 
     def _cancelled(self) -> BaseException:
         return self._cancelled_error or TaskCancelledError("the task was cancelled")
@@ -162,7 +216,13 @@ class Future(_Future[T], Generic[T]):
         return self
 
     def _succeed(self, value: Any) -> None:
-        self.set_result(value)
+        with _making:
+            made = self._made
+            if made is None:
+                self._result = value
+                self._stored = FINISHED
+        if made is not None:
+            self.set_result(value)
         self._let_go()
 
     def _fail(self, error: BaseException) -> None:
@@ -171,7 +231,9 @@ class Future(_Future[T], Generic[T]):
 
     def _let_go(self) -> None:
         self._group = self._task = self._call = self._packed = None
-        self._wakeup.notify()
+        wakeup = self.__dict__.get("_waking")
+        if wakeup is not None:
+            wakeup.notify()
 
     def _stop(self, error: TaskCancelledError) -> None:
         with self._condition:
@@ -184,8 +246,7 @@ class Future(_Future[T], Generic[T]):
         self._let_go()
 
     def _invoke_callbacks(self) -> None:
-        callbacks: list[Callable[[_Future[Any]], object]] = self._done_callbacks
-        self._done_callbacks: list[Callable[[_Future[Any]], object]] = []
+        callbacks, self._done_callbacks = self._done_callbacks, []
         if callbacks:
             group = self._group
             run = _Callbacks(self, callbacks)

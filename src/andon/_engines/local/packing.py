@@ -72,7 +72,7 @@ class Packed:
         self.star = False
         self.seconds = 0.0  # that an item should take
         self.size = 0  # of the large ones, in bytes
-        self.blocks: list[Block] = []  # where these lie, until this call is over
+        self.blocks: tuple[Block, ...] = ()  # where these lie, until this call is over
 
     @classmethod
     def span(
@@ -174,7 +174,7 @@ class Packer:
         put = self._store.put(data)
         if put is None:
             return self._pickling.whole(obj, data, plainly=plainly)
-        packed.blocks.append(put[1])
+        packed.blocks += (put[1],)
         return put[0]
 
     def _arguments(self, call: Call, packed: Packed) -> bytes:
