@@ -70,6 +70,7 @@ def test_thousands_of_calls_have_an_outcome_each(start_method: str) -> None:
     with andon.TaskGroup(workers=2, start_method=start_method) as tg:
         futures = [tg.submit(negate, i) for i in range(MANY)]
         futures += [tg.submit(negate, i, twice=True) for i in range(MANY)]
+        assert tg.stats.submitted == 2 * MANY
         wait(futures)
         assert tg._entered().group.calls._most > 1
         mapped = list(tg.map(negate, range(10)))

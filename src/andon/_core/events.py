@@ -38,7 +38,8 @@ class GroupOpened(Event):
 class Submitted(Event):
     """A task of `size` items (1 but for spans); `timeout` per item, from the start of its call.
 
-    `index` is the number of its first item within the group.
+    `index` is the number of its first item within the group. `counted`: they are in the group's
+    counts, since they have waited elsewhere.
     """
 
     group: int
@@ -46,7 +47,7 @@ class Submitted(Event):
     index: int
     size: int = 1
     timeout: float | None = None
-    payload: Any = None
+    counted: bool = False
 
 
 @record()

@@ -50,8 +50,9 @@ class Calls:
         self._most = 1  # in a bundle
         self.ahead: Task | None = None
 
-    def __bool__(self) -> bool:
-        return self._count > 0
+    def __len__(self) -> int:
+        """How many wait."""
+        return self._count
 
     def add(self, future: Future[Any]) -> None:
         """It waits."""

@@ -188,7 +188,8 @@ class Runtime(Submitter):
         """May a stop be asked for without anybody noticing the time? To stop thousands of tasks
         takes a moment, and so does waiting for somebody who is at it."""
         with gate:
-            if len(self._tasks) > _FEW or not self._lock.acquire(blocking=False):
+            many = len(self._tasks) + sum(len(group.calls) for group in list(self._groups.values()))
+            if many > _FEW or not self._lock.acquire(blocking=False):
                 return False
             self._lock.release()
             return True

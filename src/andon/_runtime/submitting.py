@@ -73,6 +73,7 @@ class Submitter(Performer):
                 self._check_usable()
                 group.check()
                 calls = group.calls
+                group.stats.submitted += 1
                 calls.add(future)
                 if calls.ahead is None:
                     self._hand_over_next(group)
@@ -106,7 +107,7 @@ class Submitter(Performer):
                         group, 1, future._call, future._packed, future._timeout
                     )
                     task.sink = future._bind(task)
-                    self._hand_over(task)
+                    self._hand_over(task, counted=True)
                 if task is not None:
                     task.asked.add(future._item)
                     self._take(ev.TaskCancelAsked(task.id, item=future._item))
@@ -132,10 +133,11 @@ class Submitter(Performer):
         group.next_index += size
         return Task(self._ids, group, index, size, call, packed, timeout)
 
-    def _hand_over(self, task: Task) -> None:
-        group = task.group
+    def _hand_over(self, task: Task, *, counted: bool = False) -> None:
         self._tasks[task.id] = task
-        self._take(ev.Submitted(group.id, task.id, task.index, task.size, task.timeout))
+        self._take(
+            ev.Submitted(task.group.id, task.id, task.index, task.size, task.timeout, counted)
+        )
 
     def _hand_over_next(self, group: Group) -> None:
         packed, futures = group.calls.next()
@@ -148,7 +150,7 @@ class Submitter(Performer):
             task.calls = [future._call for future in futures]
             task.sink = Bundle(group.calls, futures).bind(task)
         group.calls.ahead = task
-        self._hand_over(task)
+        self._hand_over(task, counted=True)
         self._leave_if_done(group)
 
     def _no_longer_ahead(self, task: Task) -> None:
@@ -164,7 +166,7 @@ class Submitter(Performer):
             task = self._new_task(group, len(futures), None, None, None)
             task.calls = [future._call for future in futures]
             task.sink = Bundle(group.calls, futures).bind(task)
-            self._hand_over(task)
+            self._hand_over(task, counted=True)
             self._leave_if_done(group)
 
     def _leave_if_done(self, group: Group) -> None:
