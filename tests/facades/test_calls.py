@@ -1,4 +1,7 @@
-"""Single calls that travel together: each has its own future, outcome and fate all the same."""
+"""Single calls that travel together: each has its own future, outcome and fate all the same.
+
+`ANDON_CALLS=200` for two hundred random runs per start method, instead of three.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from andon.outcome import StoppedBy, TaskState
 from tests.support import PATIENCE, Stage, dice, eventually
 
 MANY = 3000
+RUNS = int(os.environ.get("ANDON_CALLS", "3"))
 
 
 def negate(x: int, *, twice: bool = False) -> int:
@@ -306,7 +310,7 @@ def test_S29_a_timeout_is_each_calls_own(pool: andon.ProcessPoolExecutor) -> Non
     assert [f.result() for f in futures] == [None] * 100
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(RUNS))
 def test_S4_whatever_becomes_of_each(start_method: str, seed: int) -> None:
     """Calls of all kinds, cancelled at random moments: each has one outcome, and the right one."""
     rng = dice("calls", start_method, seed)

@@ -19,6 +19,7 @@ Invariants
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from _thread import get_ident
@@ -133,7 +134,7 @@ class Driver:
     def _drive(self, wakeup: Wakeup, ready: Callable[[], bool], deadline: float | None) -> None:
         with gate:
             on_main = gate.on_main()
-            if (on_main and not _may_interrupt_nothing()) or not self._seat.acquire(False):
+            if (on_main and not _main_may()) or not self._seat.acquire(False):
                 return
             self._owner = get_ident()
             self._drives += 1
@@ -221,8 +222,8 @@ class _Bell:
             self._driver._runtime.wake()
 
 
-def _may_interrupt_nothing() -> bool:
-    """Are there no signal handlers but ours, which respect the gate?"""
-    return all(
+def _main_may() -> bool:
+    """Are there no signal handlers but ours, which respect the gate, and would they be run?"""
+    return sys.platform != "win32" and all(
         found in _HARMLESS or found == bridge.handler for found in set(map(_handler, _SIGNALS))
     )

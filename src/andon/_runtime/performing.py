@@ -117,11 +117,12 @@ class Performer:
         self._deliver()
 
     def _take(self, event: ev.Event) -> None:
-        self._events.append(event)
-        if self._taking:
-            return  # a signal handler, or a finalizer, of the very thread that is at it
+        if self._taking:  # a signal handler, or a finalizer, of the very thread that is at it
+            self._events.append(event)
+            return
         self._taking = True
         try:
+            self._take_one(event)
             while self._events:
                 self._take_one(self._events.popleft())
         finally:

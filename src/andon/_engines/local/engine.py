@@ -42,6 +42,8 @@ LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
 TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
 
+_TELLS_OF_A_WORD = (_wire.FAILURE, _wire.STOPPED)
+
 
 class LocalEngine:
     """One pool's engine. Making one has no effects; `open` starts it."""
@@ -259,8 +261,9 @@ class LocalEngine:
         if not worker.fresh:
             self._read.append(worker)
         worker.note(frames)
-        if any(f[0] in (_wire.FAILURE, _wire.STOPPED) for f in frames):
-            self._rang = True
+        for frame in frames:
+            if frame[0] in _TELLS_OF_A_WORD:
+                self._rang = True
 
     def _take_note(self) -> None:
         self._take_frames()

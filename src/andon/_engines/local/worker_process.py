@@ -138,8 +138,9 @@ class WorkerProcess:
     def note(self, frames: list[Frame]) -> None:
         """What was read, for later."""
         self.fresh += frames
-        if not self.last_read:
-            self.last_read = any(frame[1] & _wire.LAST for frame in frames)
+        for frame in frames:
+            if frame[1] & _wire.LAST:
+                self.last_read = True
 
     def unsent(self) -> list[Frame]:
         """What lies in its tray, as frames. Some may have been sent."""
