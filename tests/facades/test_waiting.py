@@ -203,11 +203,13 @@ def test_a_pool_that_forks_pauses_who_drives(
             squares.extend(pool.map(abs, [-1, -2]))
         gate.release()
 
-    long = driven.submit(gate.hold)
     thread = soon(other)
+    drive(driven)
+    long = driven.submit(gate.hold)
     long.result(60)
     thread.join(60)
     assert squares == [1, 2]
+    assert driven._runtime._driver._late is None
 
 
 def test_S21_another_thread_closes_what_a_caller_drives(start_method: str) -> None:

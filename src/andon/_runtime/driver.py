@@ -177,6 +177,8 @@ class Driver:
                 before.join()
             while not leave and runtime.crashed is None:
                 with self._seat:
+                    if leave:  # told while a caller drove, whom the wake has reached
+                        break
                     self._owner = get_ident()
                     try:
                         self._one_turn()
