@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from andon._core.events import GivenBack, Succeeded
-from andon._engines.local.overdue import OVERDUE
+from andon._engines.local.overdue import OVERDUE, SETTLED
 from andon._worker.outbox import PATIENCE_NS
 from tests.engine import tasks
 from tests.engine.driver import driver
@@ -50,3 +52,27 @@ def test_answers_that_are_on_their_way_while_the_tray_is_looked_at(
         told = d.finish(ident)
         assert all(isinstance(e, Succeeded) for e in told)
         assert [v for e in told for v in e.payload.values] == list(map(kind, range(len(items))))
+
+
+def test_S35_an_only_item_that_is_to_be_stopped_says_where_it_is_once_it_has_begun(
+    start_method: str, stage: MakeStage
+) -> None:
+    """The one item of an attempt may be one of several calls: its order waits for that word."""
+    running, go = stage("running"), stage("go")
+    with driver(start_method) as d:
+        pid = d.value(tasks.my_pid)
+        os.kill(pid, signal.SIGSTOP)
+        work = partial(tasks.uneven, int, running, go)
+        ident = d.submit_span(work, [(0, None), (1, 0.0)], hi=1)
+        with d.config.lock:
+            assert d.engine.stop(None, ident, 5.0, 2.0, soon=True) == []
+        for _ in range(3):
+            time.sleep(SETTLED)  # not to win a race: so that timers are due
+            d.engine.pump(0)
+        os.kill(pid, signal.SIGCONT)
+        d.reached(running)
+        d.until(lambda: any(isinstance(e, GivenBack) for e in d.of(ident)))
+        assert not d.over(ident)
+        go.release()
+        (event,) = d.finish(ident)
+        assert isinstance(event, Succeeded)

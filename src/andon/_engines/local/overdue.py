@@ -58,7 +58,7 @@ class Overdue:
             worker.row.ask_to_yield(attempt.id)
             self._call(worker, partial(self._take_back, worker, attempt), SETTLED)
         else:  # the first item is there to be run, however long its arguments take
-            self.watch(worker, attempt, 2 * after)
+            self._call(worker, partial(self._ask, worker, attempt, 2 * after), 2 * after)
 
     def _take_back(self, worker: WorkerProcess, attempt: Attempt) -> None:
         if worker.attempt is not attempt or worker.dead_at is not None or worker.last_read:
