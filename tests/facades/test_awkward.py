@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from itertools import takewhile
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_S1_a_stop_out_of_a_signal_handler(pool: andon.Pool) -> None:
     group = andon.TaskGroup(pool=pool)
     with group as tg:
         futures = [tg.submit(square, i) for i in range(5)]
+        wait(futures)  # so that the next one goes to the machine in this thread, and at once
         call_in_the_midst(pool, "Submitted", lambda: tg.cancel("from a handler"))
         futures.append(tg.submit(square, 5))
         with pytest.raises(andon.Cancelled):
