@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import wait
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -343,3 +346,154 @@ def test_S4_whatever_becomes_of_each(start_method: str, seed: int) -> None:
             assert future.result() is None
     stats = pool._loose.stats
     assert stats.submitted == stats.done >= 3000
+
+
+def test_S5_a_body_that_is_left_is_over_where_the_last_call_that_waits_is_cancelled(
+    start_method: str, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+        group = tg._entered().group
+        holding = held(tg.submit, gate)
+        last = tg.submit(negate, 1)
+
+        def cancel() -> None:
+            eventually(lambda: group.body_left, what="left")
+            last.cancel()
+            gate.release(2)
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
+    canceller.join()
+    assert last.cancelled() and all(f.done() for f in holding)
+
+
+def test_a_call_that_is_cancelled_keeps_its_number(
+    start_method: str, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    with andon.TaskGroup(workers=2, start_method=start_method) as tg:
+        held(tg.submit, gate)
+        futures = [tg.submit(negate, i) for i in range(20)]
+        for i in (17, 5, 6):
+            assert futures[i].cancel()
+        gate.release(2)
+    values = [o.value if i not in (5, 6, 17) else o.state for i, o in enumerate(tg.outcomes[3:])]
+    assert values == [-i if i not in (5, 6, 17) else TaskState.CANCELLED for i in range(20)]
+
+
+class Submits:
+    """Garbage that submits, and cancels, wherever it is collected; and leaves more of it."""
+
+    calls: ClassVar[list[tuple[StandardFuture[Any], int]]] = []
+    submit: ClassVar[Callable[..., StandardFuture[Any]] | None] = None
+
+    def __init__(self) -> None:
+        self.me = self
+
+    def __del__(self) -> None:
+        submit, calls = Submits.submit, Submits.calls
+        if submit is not None and len(calls) < 5000:
+            number = len(calls)
+            calls.append((submit(negate, number), -number))
+            if number % 3 == 0:
+                calls[number // 2][0].cancel()
+            Submits()
+
+
+def test_what_a_finalizer_submits_or_cancels_harms_no_other_call(
+    pool: andon.ProcessPoolExecutor,
+) -> None:
+    warmed(pool._loose, pool.submit)
+    Submits.calls, Submits.submit = [], pool.submit
+    before = gc.get_threshold()
+    gc.set_threshold(13, 5, 1000)
+    try:
+        Submits()
+        futures = [pool.submit(negate, i) for i in range(2000)]
+        assert [f.result(PATIENCE) for f in futures] == [-i for i in range(2000)]
+    finally:
+        Submits.submit = None
+        gc.set_threshold(*before)
+    assert Submits.calls
+    for future, value in Submits.calls:
+        wait([future], PATIENCE)
+        assert future.cancelled() or future.result(0) == value
+    assert sum(f.cancelled() for f, _ in Submits.calls) <= len(Submits.calls) // 3 + 1
+
+
+def test_a_worker_for_one_task_gets_no_other(start_method: str) -> None:
+    with andon.ProcessPoolExecutor(2, start_method=start_method, max_tasks_per_child=1) as pool:
+        futures = [pool.submit(pid_of, i) for i in range(12)]
+        assert len({f.result(PATIENCE) for f in futures}) == 12
+
+
+def pid_of(_: int) -> int:
+    return os.getpid()
+
+
+class SlowToTake:
+    """Takes its time as it is unpickled, once its file is there."""
+
+    def __init__(self, place: Stage | None) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _take_slowly, (self.place,)
+
+
+def _take_slowly(place: Stage | None) -> None:
+    if place is not None:
+        place.reach()
+        place.hold()
+
+
+def take(x: object, place: Stage | None = None) -> None:
+    if place is not None:
+        place.reach()
+        place.hold()
+
+
+def test_S35_a_call_whose_arguments_are_unpickled_alone_never_starts(
+    start_method: str, stage: Callable[..., Stage]
+) -> None:
+    """It came with others, of which one was long: so each goes alone now."""
+    with andon.TaskGroup(workers=1, start_method=start_method, policy=andon.collect_all()) as tg:
+        group = tg._entered().group
+        warmed(group, tg.submit)
+        gate, place, slow = stage(), stage(), stage()
+        tg.submit(busy, gate)
+        gate.wait()
+        tg.submit(take, SlowToTake(None))
+        tg.submit(take, SlowToTake(None), place)
+        doomed = tg.submit(take, SlowToTake(slow))
+        last = tg.submit(take, SlowToTake(None))
+        gate.release()
+        place.wait()
+        time.sleep(0.1)  # until the others are given back
+        place.release()
+        slow.wait()
+        assert doomed.cancel()
+        slow.release()
+        with pytest.raises(andon.TaskCancelledError) as caught:
+            doomed.result(PATIENCE)
+        assert caught.value.started is False
+        assert last.result(PATIENCE) is None
+
+
+def test_a_result_goes_when_its_future_does_though_another_call_is_under_way(
+    pool: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    warmed(pool._loose, pool.submit)
+    gate, place = stage(), stage()
+    held(pool.submit, gate)
+    short = [pool.submit(Odd, i) for i in range(5)]
+    bundle = [pool.submit(Odd, i) for i in range(5)]
+    long = pool.submit(nap, 1, place)
+    gate.release(2)
+    place.wait()
+    values = [weakref.ref(f.result(PATIENCE)) for f in short + bundle]
+    del short, bundle
+    eventually(lambda: all(v() is None for v in values), what="gone")
+    place.release()
+    assert long.result(PATIENCE) == 1

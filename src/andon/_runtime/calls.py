@@ -12,14 +12,16 @@ Invariants
  1. While calls wait here, a task of theirs waits in the machine, `ahead` of them: so their group
     has its turn among others.
  2. Calls go to the machine in the order in which they came.
- 3. All here happens under the runtime's lock, but for what a bundle is told at delivery.
+ 3. All here happens under the runtime's lock, but for what a bundle is told at delivery. A
+    finalizer, or a signal handler, may come in between, in the same thread: what it submits waits,
+    and what it cancels is cancelled once those that are on their way have a task.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from andon._engines.port import Capabilities
@@ -37,7 +39,16 @@ _LONGEST = 4096  # calls
 class Calls:
     """One group's."""
 
-    __slots__ = ("_bundle", "_count", "_most", "_slots", "_waiting", "ahead")
+    __slots__ = (
+        "_bundle",
+        "_count",
+        "_most",
+        "_slots",
+        "_waiting",
+        "ahead",
+        "handing",
+        "late",
+    )
 
     def __init__(self, capabilities: Capabilities, policy: Policy) -> None:
         self._slots = capabilities.slots
@@ -49,6 +60,8 @@ class Calls:
         self._count = 0  # of those that wait, less those that were dropped
         self._most = 1  # in a bundle
         self.ahead: Task | None = None
+        self.handing = False  # some are on their way to the machine
+        self.late: deque[Future[Any]] = deque()  # cancelled by a finalizer meanwhile
 
     def __len__(self) -> int:
         """How many wait."""
@@ -62,30 +75,36 @@ class Calls:
     def drop(self, future: Future[Any]) -> None:
         """It does not any more."""
         future._dropped = True
-        self._count -= 1
+        self._count = max(0, self._count - 1)
+        if not self._count:
+            self._waiting.clear()
 
     def next(self) -> tuple[Any, list[Future[Any]]]:
-        """The next few, as many as may travel together; with what was made of their calls."""
-        waiting = self._waiting
-        futures = [self._pop()]
-        packed, timeout = futures[0]._packed, futures[0]._timeout
+        """The next few, as many as may travel together, and of numbers that follow each other;
+        with what was made of their calls. None where there are only such as do not wait any more.
+        """
+        futures: list[Future[Any]] = []
         most = min(self._most, -(-self._count // self._slots))
-        if most > 1 and timeout is None and self._bundle is not None:
-            together = (f._packed for f in [futures[0], *islice(self._candidates(), most - 1)])
-            packed, count = self._bundle(together)
-            while len(futures) < count:
-                futures.append(self._pop())
-        self._count -= len(futures)
-        if not self._count:
-            waiting.clear()
+        taken = self._take(futures, most)
+        packed = next(taken, None)
+        if most > 1 and futures and futures[0]._timeout is None and self._bundle is not None:
+            packed, count = self._bundle(chain([packed], taken))
+            while len(futures) > count:
+                self._waiting.appendleft(futures.pop())
+        self._count = self._count - len(futures) if futures else 0
         return packed, futures
 
-    def all(self) -> list[Future[Any]]:
-        """All that wait; nobody does any more."""
-        futures = [f for f in self._waiting if not f._dropped]
-        self._waiting.clear()
-        self._count = 0
-        return futures
+    def all(self) -> list[list[Future[Any]]]:
+        """All that wait, those together whose numbers follow each other; nobody waits any more."""
+        runs: list[list[Future[Any]]] = []
+        while True:
+            futures: list[Future[Any]] = []
+            for _ in self._take(futures, self._count, timed=True):
+                pass
+            if not futures:
+                return runs
+            runs.append(futures)
+            self._count -= len(futures)
 
     def measured(self, seconds: float) -> None:
         """So long has a call taken."""
@@ -93,18 +112,27 @@ class Calls:
         # Grow by doubling, so that one short call among long ones does no harm.
         self._most = max(1, min(2 * self._most, fits, _LONGEST))
 
-    def _pop(self) -> Future[Any]:
-        while True:
-            future = self._waiting.popleft()
-            if not future._dropped:
-                return future
-
-    def _candidates(self) -> Iterator[Future[Any]]:
-        for future in self._waiting:
-            if not future._dropped:
-                if future._timeout is not None:
-                    return
-                yield future
+    def _take(
+        self, futures: list[Future[Any]], most: int, *, timed: bool = False
+    ) -> Iterator[Any]:
+        """Move them from the queue to `futures`, one by one. A finalizer may add others to the
+        queue in between, or empty it."""
+        waiting = self._waiting
+        while len(futures) < most:
+            try:
+                future = waiting.popleft()
+            except IndexError:
+                return
+            if future._dropped:
+                continue
+            if futures and (
+                future._index != futures[-1]._index + 1
+                or (future._timeout is not None and not timed)
+            ):
+                waiting.appendleft(future)
+                return
+            futures.append(future)
+            yield future._packed
 
 
 class Bundle:
@@ -114,22 +142,26 @@ class Bundle:
 
     def __init__(self, calls: Calls, futures: list[Future[Any]]) -> None:
         self._calls = calls
-        self._futures = futures
+        self._futures: list[Future[Any] | None] = [*futures]
 
     def bind(self, task: Task) -> Bundle:
         """They have a task now."""
         for item, future in enumerate(self._futures):
+            assert future is not None
             future._task, future._item = task, item
         return self
 
     def take(self, task: Task, outcome: Outcome) -> None:
         """A sink's method."""
-        self._futures[outcome.index - task.index].take(task, outcome)
+        item = outcome.index - task.index
+        for future in self._told(task, item, item + 1):
+            future.take(task, outcome)
 
     def take_run(self, task: Task, run: Run) -> None:
         """A sink's method."""
         first, values = run.index - task.index, run.values
-        for future, value in zip(self._futures[first : first + len(values)], values, strict=True):
+        futures = self._told(task, first, first + len(values))
+        for future, value in zip(futures, values, strict=True):
             future._succeed(value)
         self._calls.measured((run.ended_at - run.started_at) / len(values))
 
@@ -139,10 +171,20 @@ class Bundle:
     def split(self, task: Task, part: Task) -> None:
         """A sink's method."""
         for future in self._futures[part.first :]:
-            if future._task is task:
+            if future is not None and future._task is task:
                 future._task = part
 
     def broken(self, error: BaseException) -> None:
         """A sink's method."""
         for future in self._futures:
-            future.broken(error)
+            if future is not None:
+                future.broken(error)
+
+    def _told(self, task: Task, first: int, end: int) -> list[Any]:
+        """Those of some items, which are over: whoever wants a result keeps it, and one that takes
+        long does not keep those of all others."""
+        futures, none = self._futures[first:end], [None] * (end - first)
+        self._futures[first:end] = none
+        if task.calls is not None:
+            task.calls[first:end] = none
+        return futures

@@ -56,6 +56,7 @@ class Future(_Future[T], Generic[T]):
     # There may be a hundred thousand of them: what few ever need is made when it is needed.
     _task: Task | None = None  # once the machine has it, as its item:
     _item = 0
+    _index = 0  # its number within the group
     _dropped = False  # waits no more, though it may stand in the queue
     _stored = PENDING
     _result: Any = None

@@ -81,7 +81,7 @@ class Performer:
             self._halted = True
             tasks, self._tasks = list(self._tasks.values()), {}
             groups = list(self._groups.values())
-            waiting = [future for group in groups for future in group.calls.all()]
+            waiting = [f for group in groups for run in group.calls.all() for f in run]
         for task in tasks:
             task.sink.broken(self.crashed)
         for future in waiting:

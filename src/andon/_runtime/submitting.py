@@ -53,8 +53,7 @@ class Submitter(Performer):
             with self._lock:
                 self._check_usable()
                 group.check()  # a stop may have come while we pickled (S14)
-                while group.calls:
-                    self._hand_over_next(group)
+                self._hand_over_calls(group, every=True)
                 task = self._new_task(group, size, call, packed, timeout)
                 task.sink = sink(task)
                 self._hand_over(task)
@@ -74,9 +73,11 @@ class Submitter(Performer):
                 group.check()
                 calls = group.calls
                 group.stats.submitted += 1
+                future._index = group.next_index
+                group.next_index += 1
                 calls.add(future)
                 if calls.ahead is None:
-                    self._hand_over_next(group)
+                    self._hand_over_calls(group)
             if self._notices:
                 self._deliver()
         return future
@@ -100,17 +101,9 @@ class Submitter(Performer):
         self._check_own()
         with gate:
             with self._lock:
-                task = future._task
-                if task is None and future._group is not None:  # it waits: alone, from now on
-                    group.calls.drop(future)
-                    task = self._new_task(
-                        group, 1, future._call, future._packed, future._timeout
-                    )
-                    task.sink = future._bind(task)
-                    self._hand_over(task, counted=True)
-                if task is not None:
-                    task.asked.add(future._item)
-                    self._take(ev.TaskCancelAsked(task.id, item=future._item))
+                group.calls.late.append(future)
+                if not group.calls.handing:
+                    self._cancel_late(group)
             self._deliver()
 
     def leave_body(self, group: Group) -> None:
@@ -133,44 +126,77 @@ class Submitter(Performer):
         group.next_index += size
         return Task(self._ids, group, index, size, call, packed, timeout)
 
+    def _task_of(self, group: Group, packed: Any, futures: list[Future[Any]]) -> Task:
+        """Of one single call, or of several that travel together; they have their numbers."""
+        self._ids += 1
+        first = futures[0]
+        if len(futures) == 1:
+            index, timeout = first._index, first._timeout
+            task = Task(self._ids, group, index, 1, first._call, packed, timeout)
+            task.sink = first._bind(task)
+        else:
+            task = Task(self._ids, group, first._index, len(futures), None, packed, None)
+            task.calls = [future._call for future in futures]
+            task.sink = Bundle(group.calls, futures).bind(task)
+        return task
+
     def _hand_over(self, task: Task, *, counted: bool = False) -> None:
         self._tasks[task.id] = task
         self._take(
             ev.Submitted(task.group.id, task.id, task.index, task.size, task.timeout, counted)
         )
 
-    def _hand_over_next(self, group: Group) -> None:
-        packed, futures = group.calls.next()
-        if len(futures) == 1:
-            (future,) = futures
-            task = self._new_task(group, 1, future._call, packed, future._timeout)
-            task.sink = future._bind(task)
-        else:
-            task = self._new_task(group, len(futures), None, packed, None)
-            task.calls = [future._call for future in futures]
-            task.sink = Bundle(group.calls, futures).bind(task)
-        group.calls.ahead = task
-        self._hand_over(task, counted=True)
+    def _hand_over_calls(self, group: Group, every: bool = False) -> None:
+        """The next of those that wait, where none of them waits in the machine; or `every` one."""
+        calls = group.calls
+        if calls.handing:
+            return  # it is done further out: by our caller, or whom a finalizer has interrupted
+        calls.handing = True
+        try:
+            while calls and (every or calls.ahead is None):
+                packed, futures = calls.next()
+                if futures:
+                    calls.ahead = task = self._task_of(group, packed, futures)
+                    self._hand_over(task, counted=True)
+        finally:
+            calls.handing = False
+        self._cancel_late(group)
+
+    def _cancel_late(self, group: Group) -> None:
+        calls = group.calls
+        while calls.late:
+            future = calls.late.popleft()
+            task = future._task
+            if task is None and future._group is not None:  # it waits: alone, from now on
+                calls.handing = True
+                try:
+                    calls.drop(future)
+                    task = self._task_of(group, future._packed, [future])
+                    self._hand_over(task, counted=True)
+                finally:
+                    calls.handing = False
+            if task is not None:
+                task.asked.add(future._item)
+                self._take(ev.TaskCancelAsked(task.id, item=future._item))
+        if calls and calls.ahead is None:
+            self._hand_over_calls(group)
         self._leave_if_done(group)
 
     def _no_longer_ahead(self, task: Task) -> None:
-        group = task.group
-        if group.calls.ahead is task:
-            group.calls.ahead = None
-            if group.calls:
-                self._hand_over_next(group)
+        calls = task.group.calls
+        if calls.ahead is task:
+            calls.ahead = None
+            if calls:
+                self._hand_over_calls(task.group)
 
     def _give_up_calls(self, group: Group) -> None:
-        futures = group.calls.all()
-        if futures:
-            task = self._new_task(group, len(futures), None, None, None)
-            task.calls = [future._call for future in futures]
-            task.sink = Bundle(group.calls, futures).bind(task)
-            self._hand_over(task, counted=True)
-            self._leave_if_done(group)
+        for futures in group.calls.all():
+            self._hand_over(self._task_of(group, None, futures), counted=True)
+        self._leave_if_done(group)
 
     def _leave_if_done(self, group: Group) -> None:
-        if group.body_left and not group.calls and not group.leaving_told:
+        calls = group.calls
+        if group.body_left and not (calls or calls.handing or group.leaving_told):
             group.leaving_told = True
             self._take(ev.BodyLeft(group.id))
 
@@ -189,3 +215,4 @@ class Submitter(Performer):
         self.check_crash()
         if self.closing:
             raise PoolClosedError("Pool not running: it has been closed")
+

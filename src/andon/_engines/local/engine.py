@@ -114,7 +114,8 @@ class LocalEngine:
             pack=self._packer.pack,
             wake=self._poller.wake,
             weigh=Packer.weigh,
-            bundle=Packer.bundle,
+            # A worker that is to do so many tasks does no more of them.
+            bundle=Packer.bundle if config.max_tasks_per_worker is None else None,
             preparing=self._crew.preparing,
         )
 
