@@ -94,3 +94,19 @@ def test_s25_a_death_fails_the_item_that_ran_and_no_other() -> None:
     line.die(1, 0)
     assert [(a.state, a.index) for a in line.outcomes(10)] == [(TaskState.FAILED, 0)]
     assert of(line.actions, ac.Send)[-1] == ac.Send(3, 10, 1, 1, 4, False)
+
+
+def test_s35_an_item_that_is_alone_with_the_engine_is_stopped_at_once() -> None:
+    line = make_line(slots=1)
+    line.submit(10, size=4)
+    give_back(line, 1, 1)
+    line.succeed(1, 0)
+    line.end(1)
+    assert of(line.actions, ac.Send)[-1] == ac.Send(2, -1, 1, 1, 2, False)
+    stop = line.post(ev.TaskCancelAsked(-1, item=1))
+    assert stop == [ac.StopAttempt(2, 5.0, 2.0)]
+    line.end(2)  # it had not begun
+    assert [(a.index, a.state, a.started) for a in line.outcomes(-1)] == [
+        (1, TaskState.CANCELLED, False)
+    ]
+    assert of(line.actions, ac.Send)[-1].lo == 2

@@ -106,6 +106,9 @@ class Fates(Moves):
             if item not in task.cancels:
                 task.cancels |= {item}
                 group = task.group
+                if item == task.lo == task.hi - 1:  # no other is with the engine
+                    self._ask_stop(task, StopCause.ITEM, group.grace, group.kill_after)
+                    return
                 self._out.append(
                     StopAttempt(task.attempt, group.grace, group.kill_after, soon=True)
                 )
