@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future as StandardFuture
 from typing import Any
 
 import pytest
@@ -220,3 +224,23 @@ def test_S21_another_thread_closes_what_a_caller_drives(start_method: str) -> No
         with pytest.raises(andon.TaskCancelledError):
             long.result(30)
         thread.join(60)
+
+
+def test_who_waits_at_the_end_of_a_recursion_does_not_drive(
+    driven: andon.ProcessPoolExecutor,
+) -> None:
+    def deep(frames: int, future: StandardFuture[int]) -> int:
+        return future.result() if frames == 0 else deep(frames - 1, future)
+
+    here = len(inspect.stack(0))
+    for left in range(5, 60):
+        drive(driven)
+        future = driven.submit(reach_soon, left)
+        with contextlib.suppress(RecursionError):
+            assert deep(sys.getrecursionlimit() - here - left, future) == left
+        assert driven.submit(abs, -left).result() == left
+
+
+def reach_soon(x: int) -> int:
+    time.sleep(0.001)
+    return x

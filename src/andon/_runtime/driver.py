@@ -13,7 +13,8 @@ Invariants
  1. Only who has the seat drives; whoever has it at the end of a wait gives it up.
  2. The seat is free for no more than `_LEASE` while anything is under way, or anybody waits.
  3. Nothing may be raised into a turn. So the main thread drives inside the gate, and not at all
-    where the program has signal handlers of its own, which might.
+    where the program has signal handlers of its own, which might; nor does anyone deep down in a
+    recursion.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Driver:
     def _drive(self, wakeup: Wakeup, ready: Callable[[], bool], deadline: float | None) -> None:
         with gate:
             on_main = gate.on_main()
-            if (on_main and not _main_may()) or not self._seat.acquire(False):
+            if (on_main and not _main_may()) or not _has_room() or not self._seat.acquire(False):
                 return
             self._owner = get_ident()
             self._drives += 1
@@ -222,6 +223,16 @@ class _Bell:
         """As a waiter's lock."""
         if not self._driver.is_current():
             self._driver._runtime.wake()
+
+
+def _has_room() -> bool:
+    """Is the stack not half full? Whoever waits at the end of a recursion must not take the pool,
+    or somebody's result, into a RecursionError."""
+    try:
+        sys._getframe(sys.getrecursionlimit() // 2)
+    except ValueError:
+        return True
+    return False
 
 
 def _main_may() -> bool:
