@@ -160,11 +160,11 @@ def _loads(body: Any) -> Any:
         raise MemoryError("no memory for the bytes of it")
     if not gate.on_main():
         return loads(body)
-    gate.user = True  # a second Ctrl-C ends it (S32)
+    before, gate.user = gate.user, True  # a second Ctrl-C ends it (S32)
     try:
         return loads(body)
     finally:
-        gate.user = False
+        gate.user = before  # in a worker, a task's own pool may be closing
 
 
 def _unpicklable(error: BaseException, what: str, named: str) -> SerializationError:
