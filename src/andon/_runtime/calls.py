@@ -14,7 +14,8 @@ Invariants
  2. Calls go to the machine in the order in which they came.
  3. All here happens under the runtime's lock, but for what a bundle is told at delivery. A
     finalizer, or a signal handler, may come in between, in the same thread: what it submits waits,
-    and what it cancels is cancelled once those that are on their way have a task.
+    and what it cancels is cancelled once those that are on their way have a task. So nothing is
+    called between the reading of a count and its writing.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Calls:
     def drop(self, future: Future[Any]) -> None:
         """It does not any more."""
         future._dropped = True
-        self._count = max(0, self._count - 1)
+        if self._count:
+            self._count -= 1
         if not self._count:
             self._waiting.clear()
 
@@ -91,7 +93,10 @@ class Calls:
             packed, count = self._bundle(chain([packed], taken))
             while len(futures) > count:
                 self._waiting.appendleft(futures.pop())
-        self._count = self._count - len(futures) if futures else 0
+        count = len(futures)
+        self._count -= count
+        if not futures and not self._waiting:
+            self._count = 0
         return packed, futures
 
     def all(self) -> list[list[Future[Any]]]:
@@ -104,7 +109,8 @@ class Calls:
             if not futures:
                 return runs
             runs.append(futures)
-            self._count -= len(futures)
+            count = len(futures)
+            self._count -= count
 
     def measured(self, seconds: float) -> None:
         """So long has a call taken."""

@@ -141,8 +141,8 @@ class Run:
         self.started_at = returned.started_at
         self.ended_at = returned.ended_at
         self.size = returned.size
-        # Of a copy: another thread may add to it meanwhile.
-        self._asked = {task.index + item for item in tuple(task.asked)}
+        # Of a copy: another thread, or a finalizer, may add to it meanwhile.
+        self._asked = {task.index + item for item in task.asked.copy()}
 
     def outcomes(self) -> list[Outcome]:
         """One for each."""
