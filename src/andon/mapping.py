@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
+from andon._cancelled import Cancelled
 from andon._runtime.options import check_callable, open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
@@ -266,9 +267,15 @@ def _results(
         try:
             watcher = watch(scope.group, progress)
             yield None
-            while stream.advance(None if end is None else max(0.0, end - time.monotonic())):
-                while stream.front:
-                    yield stream.front.popleft()  # nothing of ours keeps what is handed out
+            try:
+                while stream.advance(None if end is None else max(0.0, end - time.monotonic())):
+                    while stream.front:
+                        yield stream.front.popleft()  # nothing of ours keeps what is handed out
+            except Cancelled as stop:
+                if stop.token is scope.group.token:
+                    # Nobody but us leads to what ends while the group stops (S45).
+                    yield from stream.leftover()
+                raise
         except BaseException as error:
             if goes_on and not stream.started and isinstance(error, GeneratorExit):
                 scope.let_go(stream.let_go)

@@ -49,6 +49,25 @@ def test_an_exception_with_arguments_of_its_own() -> None:
     assert Custom(1, 2).a == 1
 
 
+@pytest.mark.parametrize("size", [50_000, 200])
+def test_S45_all_that_is_done_is_handed_out_before_the_failure(
+    start_method: str, size: int
+) -> None:
+    work, items = partial(fail_at, size - 50), range(size)
+    with andon.Pool(2, start_method=start_method) as pool:
+        for results in (
+            andon.imap(work, items, workers=2, start_method=start_method, ordered=False),
+            pool.imap_unordered(work, items),
+        ):
+            got: list[int] = []
+            with pytest.raises(ValueError) as caught:
+                for result in results:
+                    got.append(result)
+            stats = caught.value.andon_group.stats  # type: ignore[attr-defined]
+            assert len(got) == stats.succeeded
+            assert len(set(got)) == len(got) and size - 50 not in got
+
+
 def test_main_module_values_travel() -> None:
     assert andon.map(lambda x: x + 1, [1, 2], workers=1) == [2, 3]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -37,6 +38,11 @@ else:
     INTERRUPT_SIGNAL = signal.SIGURG
     STACK_SIGNAL = signal.SIGINFO  # ignored by default, like SIGURG; a terminal's Ctrl-T
     _FROM_TERMINAL = signal.SIGINT
+
+
+# A handler as it is, without the search for the name of a number, which takes most of the time.
+_handler: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_IGNORED = int(signal.SIG_IGN)
 
 
 def on_interrupt(signum: int, frame: FrameType | None) -> None:
@@ -98,9 +104,9 @@ def install() -> None:
 
 def reinstall() -> None:
     """After a task, which may have put handlers of its own in their place."""
-    if signal.getsignal(INTERRUPT_SIGNAL) is not on_interrupt:
+    if _handler(INTERRUPT_SIGNAL) is not on_interrupt:
         signal.signal(INTERRUPT_SIGNAL, on_interrupt)
-    if signal.getsignal(_FROM_TERMINAL) is not signal.SIG_IGN:
+    if _handler(_FROM_TERMINAL) != _IGNORED:
         signal.signal(_FROM_TERMINAL, signal.SIG_IGN)
 
 
