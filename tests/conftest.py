@@ -69,16 +69,16 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 def callers_drive() -> Iterator[None]:
     """Callers in the main thread drive, although pytest-timeout has a signal handler that raises:
     where that comes, the test has failed anyway."""
-    from andon._runtime import driver
+    from andon._runtime import handlers
 
-    ours = driver._handler
+    get = handlers._get
 
     def handler(number: int) -> Any:
-        found = ours(number)
+        found = get(number)
         return None if getattr(found, "__module__", "") == "pytest_timeout" else found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(driver, "_handler", handler)
+        patch.setattr(handlers, "_get", handler)
         yield
 
 

@@ -10,7 +10,9 @@ Invariants:
     careful call), or an unpickling in a caller who drives.
  3. `deferred` is called, and forgotten, when `depth` falls to 0: a clean point, where nothing of
     the library's is half done. It looks again whether there is still something to raise.
- 4. Other threads pass through: handlers run on the main thread only.
+ 4. The program's own handlers, which know nothing of it, are held back by `shelter` from the
+    outermost entry to the outermost exit.
+ 5. Other threads pass through: handlers run on the main thread only.
 
 Counting is safe against the handlers, since they leave `depth` as they find it, and CPython runs
 none between the read and the write of `depth += 1` (it does so at calls, returns and jumps back).
@@ -23,22 +25,40 @@ import threading
 from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+# Signal handlers that look at the gate themselves.
+RESPECTFUL: list[Callable[..., Any]] = []
+
+
+class Shelter(Protocol):
+    """Holds back the handlers that do not."""
+
+    def hold(self) -> None:
+        """From now on."""
+
+    def release(self) -> None:
+        """No more; and have run what came meanwhile."""
 
 
 class Gate:
     """`with gate:` around library code that must not be left half-way."""
 
-    __slots__ = ("_main", "deferred", "depth", "user")
+    __slots__ = ("_main", "deferred", "depth", "shelter", "user")
 
     def __init__(self) -> None:
         self.depth = 0
+        self.shelter: Shelter | None = None  # since a pool was opened here
         self.user = False
         self.deferred: Callable[[], None] | None = None
         self._main = threading.main_thread().ident
 
     def __enter__(self) -> None:
         if get_ident() == self._main:
+            if self.depth == 0 and self.shelter is not None:
+                self.shelter.hold()
             self.depth += 1
 
     def __exit__(
@@ -49,8 +69,25 @@ class Gate:
     ) -> None:
         if get_ident() == self._main:
             self.depth -= 1
-            if self.depth == 0 and self.deferred is not None:
-                self.run_deferred()
+            if self.depth == 0:
+                try:
+                    if self.shelter is not None:
+                        self.shelter.release()
+                finally:
+                    if self.deferred is not None:
+                        self.run_deferred()
+
+    def wait(self, wait: Callable[[], T]) -> T:
+        """Call what waits, and bears that a handler raises: while it does, perhaps inside the gate,
+        the program's own handlers run."""
+        shelter = self.shelter
+        if not self.depth or shelter is None or get_ident() != self._main:
+            return wait()
+        try:
+            shelter.release()
+            return wait()
+        finally:
+            _hold_again(shelter)
 
     def run_deferred(self) -> None:
         """Raise what was held back, if there is still cause to."""
@@ -67,6 +104,7 @@ class Gate:
         self.depth = 0
         self.user = False
         self.deferred = None
+        self.shelter = None
         self._main = get_ident()
 
     def after_fork(self) -> None:
@@ -76,6 +114,19 @@ class Gate:
         """
         if get_ident() != self._main:
             self.reset()
+
+
+def _hold_again(shelter: Shelter) -> None:
+    """Whatever the handlers raise that come in between: what follows is inside the gate."""
+    raised: BaseException | None = None
+    while True:
+        try:
+            shelter.hold()
+            break
+        except BaseException as error:
+            raised = error
+    if raised is not None:
+        raise raised
 
 
 gate = Gate()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import andon
-from tests.support import Stage
+from tests.support import Stage, dice
 
 ENOUGH = 20  # round trips, after which the caller drives
 
@@ -183,6 +183,79 @@ def test_who_drives_must_not_wait_while_it_unpickles(driven: andon.ProcessPoolEx
     finally:
         del Waits.pool
     drive(driven)
+
+
+class Alarm(Exception):
+    pass
+
+
+def _raise_alarm(number: int, frame: object) -> None:
+    raise Alarm
+
+
+@pytest.fixture
+def alarms() -> Iterator[None]:
+    """What raises at SIGALRM is put back afterwards, and no alarm is left."""
+    before = signal.signal(signal.SIGALRM, _raise_alarm)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarms")
+def test_a_time_limit_by_a_signal_breaks_no_pool(start_method: str) -> None:
+    rng = dice("alarms", start_method)
+    rung = 0
+    with andon.ProcessPoolExecutor(2, start_method=start_method) as executor:
+        for _ in range(60):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0001, 0.01))
+                for i in range(10_000):
+                    assert executor.submit(abs, -i).result() == i
+            except Alarm:
+                rung += 1
+            assert executor.submit(abs, -5).result(30) == 5
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0001, 0.01))
+                while True:
+                    futures = [executor.submit(abs, -i) for i in range(100)]
+                    futures[50].cancel()
+                    for future in futures[51:]:
+                        future.result()
+            except Alarm:
+                rung += 1
+        assert executor.submit(abs, -5).result(30) == 5
+    assert rung == 120
+
+
+@pytest.mark.usefixtures("alarms")
+def test_a_time_limit_ends_a_wait_for_a_group(start_method: str) -> None:
+    with pytest.raises(Alarm):
+        with andon.TaskGroup(workers=2, start_method=start_method, grace=0.1) as tg:
+            tg.submit(time.sleep, 60)
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+
+def test_a_handler_may_ask_the_pool_that_it_interrupts(start_method: str) -> None:
+    asked: list[int] = []
+    with andon.ProcessPoolExecutor(2, start_method=start_method) as executor:
+
+        def ask(number: int, frame: object) -> None:
+            asked.append(executor.submit(abs, -1).result(30))
+
+        before = signal.signal(signal.SIGALRM, ask)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+            i = 0
+            while len(asked) < 50:
+                i += 1
+                assert executor.submit(abs, -i).result(30) == i
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    assert set(asked) == {1}
 
 
 def test_a_handler_of_the_programs_own_never_comes_into_a_turn(start_method: str) -> None:

@@ -13,21 +13,21 @@ Invariants
  1. Only who has the seat drives; whoever has it at the end of a wait gives it up.
  2. The seat is free for no more than `_LEASE` while anything is under way, or anybody waits.
  3. Nothing may be raised into a turn. So the main thread drives inside the gate, and not at all
-    where the program has signal handlers of its own, which might; nor does anyone deep down in a
-    recursion.
+    where the program has signal handlers of its own, which are not to be held back for so long; nor
+    on Windows, where nobody who waits takes a Ctrl-C; nor does anyone deep down in a recursion.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
 from _thread import get_ident
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from andon._gate import gate
+from andon._runtime.handlers import handlers
 from andon._runtime.interrupts import bridge
 from andon._runtime.wakeup import Wakeup
 
@@ -39,10 +39,6 @@ _PAUSE_WITHIN = 2.0  # seconds
 _LEASE = 0.001  # seconds; then the driver looks whether callers still drive
 _IN_TURN = 3  # waits, one after the other and nothing beside them, until callers may drive
 _NOBODY = 0
-
-_SIGNALS = range(1, getattr(signal, "NSIG", 65))
-_handler: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_HARMLESS = frozenset({None, signal.SIG_DFL, signal.SIG_IGN})
 
 
 class Driver:
@@ -114,9 +110,7 @@ class Driver:
 
     # The caller's side ---------------------------------------------------------------------------
 
-    def wait(
-        self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None = None
-    ) -> bool:
+    def wait(self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """As `wakeup.wait`, which is what it comes to where somebody else drives."""
         me = get_ident()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -128,14 +122,16 @@ class Driver:
                     gate.run_deferred()
                 if deadline is not None:
                     timeout = max(0.0, deadline - time.monotonic())
-            return wakeup.wait(ready, timeout)
+            return gate.wait(lambda: wakeup.wait(ready, timeout))
         finally:
             self._waiting.pop(me, None)
 
     def _drive(self, wakeup: Wakeup, ready: Callable[[], bool], deadline: float | None) -> None:
         with gate:
             on_main = gate.on_main()
-            if (on_main and not _main_may()) or not _has_room() or not self._seat.acquire(False):
+            if on_main and (sys.platform == "win32" or handlers.any()):
+                return
+            if not _has_room() or not self._seat.acquire(False):
                 return
             self._owner = get_ident()
             self._drives += 1
@@ -233,10 +229,3 @@ def _has_room() -> bool:
     except ValueError:
         return True
     return False
-
-
-def _main_may() -> bool:
-    """Are there no signal handlers but ours, which respect the gate, and would they be run?"""
-    return sys.platform != "win32" and all(
-        found in _HARMLESS or found == bridge.handler for found in set(map(_handler, _SIGNALS))
-    )

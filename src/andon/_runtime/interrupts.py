@@ -23,7 +23,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
-from andon._gate import Gate, gate
+from andon._gate import RESPECTFUL, Gate, gate
 from andon._runtime import registry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,6 +66,7 @@ class InterruptBridge:
         self._depth = 0
         self._holds = 0
         self.handler = self._on_sigint
+        RESPECTFUL.append(self.handler)
         self.driven: Driven | None = None  # user code in the main thread waits, and drives it
 
     def hold(self) -> bool:

@@ -26,6 +26,7 @@ from andon._runtime import registry
 from andon._runtime.callbacks import CallbackThread
 from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
+from andon._runtime.handlers import handlers
 from andon._runtime.hearing import check_links
 from andon._runtime.submitting import Submitter
 from andon._runtime.surroundings import Variables
@@ -64,6 +65,7 @@ class Runtime(Submitter):
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
         self._interrupts: deque[int] = deque()
+        gate.shelter = handlers
         with registry.opening():
             with self._lock:
                 self._caps = engine.open(self._post, config)

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from andon._cancelled import Cancelled
-from andon._gate import gate
+from andon._gate import RESPECTFUL, gate
 from andon._worker.state import BY_INTERRUPT, BY_TOKEN, current
 
 # Step 2 and the stack dump; and what a terminal sends to all of its processes: there the parent
@@ -41,7 +41,8 @@ else:
 
 
 # A handler as it is, without the search for the name of a number, which takes most of the time.
-_handler: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_bare: Any = sys.modules.get("_signal", signal)
+_handler: Callable[[int], Any] = _bare.getsignal
 _IGNORED = int(signal.SIG_IGN)
 
 
@@ -55,6 +56,9 @@ def on_interrupt(signum: int, frame: FrameType | None) -> None:
     # The worker is not used again after this (S51), whatever the task makes of it.
     current.interrupted = True
     raise current.cancelled(BY_INTERRUPT)
+
+
+RESPECTFUL.append(on_interrupt)
 
 
 def _deliver() -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from andon._gate import gate
+from andon._gate import RESPECTFUL, gate
 from andon.aio.members import interrupted
 
 
@@ -27,13 +27,15 @@ class StandIn:
         self._pending = 0
         self._theirs: Any = None
         self._run_is_over = False
+        self._handler = self._on_sigint
+        RESPECTFUL.append(self._handler)
 
     def hold(self) -> bool:
         """Stand in; False where there is nothing to stand in for."""
         if threading.current_thread() is not threading.main_thread():
             return False
         handler = signal.getsignal(signal.SIGINT)
-        if self._holds and handler == self._on_sigint:
+        if self._holds and handler == self._handler:
             self._holds += 1
             return True
         if not isinstance(handler, partial):
@@ -42,7 +44,7 @@ class StandIn:
             return False
         self._theirs, self._holds, self._pending = handler, 1, 0
         self._run_is_over = False
-        signal.signal(signal.SIGINT, self._on_sigint)
+        signal.signal(signal.SIGINT, self._handler)
         return True
 
     def release(self) -> None:
@@ -54,7 +56,7 @@ class StandIn:
         if (
             self._holds == 0
             and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) == self._on_sigint
+            and signal.getsignal(signal.SIGINT) == self._handler
         ):
             back = signal.default_int_handler if self._run_is_over else self._theirs
             signal.signal(signal.SIGINT, back)

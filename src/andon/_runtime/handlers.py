@@ -1,0 +1,100 @@
+"""The program's own signal handlers, held back while the main thread is inside the gate.
+
+A handler runs between any two bytecodes of the main thread. One that raises (a time limit by
+`signal.alarm`) would leave the machine between two states, and one that asks a pool for something
+would find its own thread in the middle of it. So while the main thread is inside the gate, a note
+is taken instead; the handler runs when the gate is left, and may do there what it likes.
+
+Invariants
+ 1. Only handlers that are set from Python, and do not look at the gate themselves (`RESPECTFUL`).
+    Those for Ctrl-C that Python and asyncio set are left to whoever stands in for them.
+ 2. While the main thread waits inside the gate, they are in their places: see `gate.wait`.
+ 3. A handler that is interrupted by the error of another runs all the same.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from andon._gate import RESPECTFUL, gate
+
+_SIGNALS = range(1, getattr(signal, "NSIG", 65))
+# As they are: without the search for the name of a number, which takes nearly all of the time, and
+# runs bytecodes, between which handlers are called.
+_bare: Any = sys.modules.get("_signal", signal)
+_get: Callable[[int], Any] = _bare.getsignal
+_set: Callable[[int, Any], Any] = _bare.signal
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Handlers:
+    """Of the main thread, and called by it only."""
+
+    def __init__(self) -> None:
+        self._calm: tuple[Any, ...] = ()  # the handlers, when there was none to hold back any more
+        # Those that are held back, or were: a handler that comes in between may be in here too, so
+        # nothing is ever taken out.
+        self._known: dict[int, Handler] = {}
+        self._noted: deque[tuple[Handler, int, FrameType | None]] = deque()
+        self._note: Handler = self._take_note
+
+    def hold(self) -> None:
+        """From now on notes are taken."""
+        try:
+            # Again and again: one that is not held back yet may come in between, and be in here.
+            while (found := tuple(map(_get, _SIGNALS))) != self._calm:
+                calm = True
+                for number, handler in zip(_SIGNALS, found, strict=True):
+                    if callable(handler) and not self._is_seen_to(handler):
+                        calm = False
+                        self._known[number] = handler
+                        _set(number, self._note)
+                if calm:
+                    self._calm = found
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """They are in their places again; what was noted runs now."""
+        for number, handler in list(self._known.items()):
+            if _get(number) is self._note:
+                _set(number, handler)
+        if self._noted:
+            self._run()
+
+    def any(self) -> bool:
+        """Are there such handlers? Inside the gate."""
+        return any(_get(number) is self._note for number in self._known)
+
+    def _take_note(self, number: int, frame: FrameType | None) -> None:
+        self._noted.append((self._known[number], number, frame))
+        if not gate.depth:
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            while self._noted:
+                handler, number, frame = self._noted.popleft()
+                handler(number, frame)
+        finally:
+            if self._noted:
+                self._run()
+
+    def _is_seen_to(self, handler: Any) -> bool:
+        return (
+            handler is self._note
+            or any(handler is each for each in RESPECTFUL)
+            or handler is signal.default_int_handler
+            or isinstance(handler, partial)
+        )
+
+
+handlers = Handlers()
