@@ -6,7 +6,7 @@ would find its own thread in the middle of it. So while the main thread is insid
 is taken instead; the handler runs when the gate is left, and may do there what it likes.
 
 Invariants
- 1. Only handlers that are set from Python, and do not look at the gate themselves (`RESPECTFUL`).
+ 1. Only handlers of the classic signals that are set from Python, and do not look at the gate themselves (`RESPECTFUL`).
     Those for Ctrl-C that Python and asyncio set are left to whoever stands in for them.
  2. While the main thread waits inside the gate, they are in their places: see `gate.wait`.
  3. A handler that is interrupted by the error of another runs all the same.
@@ -24,7 +24,8 @@ from typing import Any
 
 from andon._gate import RESPECTFUL, gate
 
-_SIGNALS = range(1, getattr(signal, "NSIG", 65))
+# Not the real-time ones: hardly anybody has a handler for one, and to look at all takes its time.
+_SIGNALS = sorted(number for number in map(int, signal.valid_signals()) if number < 32)
 # As they are: without the search for the name of a number, which takes nearly all of the time, and
 # runs bytecodes, between which handlers are called.
 _bare: Any = sys.modules.get("_signal", signal)
