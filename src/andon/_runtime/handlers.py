@@ -6,8 +6,9 @@ would find its own thread in the middle of it. So while the main thread is insid
 is taken instead; the handler runs when the gate is left, and may do there what it likes.
 
 Invariants
- 1. Only handlers of the classic signals that are set from Python, and do not look at the gate themselves (`RESPECTFUL`).
-    Those for Ctrl-C that Python and asyncio set are left to whoever stands in for them.
+ 1. Only handlers of the classic signals that are set from Python, and do not look at the gate
+    themselves (`RESPECTFUL`). Those for Ctrl-C that Python and asyncio set are left to whoever
+    stands in for them.
  2. While the main thread waits inside the gate, they are in their places: see `gate.wait`.
  3. A handler that is interrupted by the error of another runs all the same.
 """
