@@ -128,10 +128,7 @@ class Fates(Moves):
             task.cancels -= {last}
             if last < task.lo:
                 return
-            if last == task.lo == task.size - 1:
-                self._cancel_waiting(task)
-            else:
-                self._cancel_item(task, last)
+            self._cancel_item(task, last)
 
     def _cancel_waiting(self, task: TaskRecord) -> None:
         group = task.group

@@ -37,6 +37,12 @@ _SECONDS = 0.005  # that a bundle takes
 _LONGEST = 4096  # calls
 
 
+def may_travel_together(policy: Policy) -> bool:
+    """May a task of this policy's group have several items? Where it may drain, nothing new starts
+    then: not even the rest of what has been sent."""
+    return policy.first_failure_decides or (policy.failures_only and not policy.raises)
+
+
 class Calls:
     """One group's."""
 
@@ -53,10 +59,7 @@ class Calls:
 
     def __init__(self, capabilities: Capabilities, policy: Policy) -> None:
         self._slots = capabilities.slots
-        # Where it may drain, nothing new starts then: not even the rest of a bundle.
-        collects = policy.failures_only and not policy.raises
-        together = policy.first_failure_decides or collects
-        self._bundle = capabilities.bundle if together else None
+        self._bundle = capabilities.bundle if may_travel_together(policy) else None
         self._waiting: deque[Future[Any]] = deque()
         self._count = 0  # of those that wait, less those that were dropped
         self._most = 1  # in a bundle

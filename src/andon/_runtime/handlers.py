@@ -16,7 +16,6 @@ Invariants
 from __future__ import annotations
 
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -24,14 +23,11 @@ from types import FrameType
 from typing import Any
 
 from andon._gate import RESPECTFUL, gate
+from andon._worker.signals import get_handler as _get
+from andon._worker.signals import set_handler as _set
 
 # Not the real-time ones: hardly anybody has a handler for one, and to look at all takes its time.
 _SIGNALS = sorted(number for number in map(int, signal.valid_signals()) if number < 32)
-# As they are: without the search for the name of a number, which takes nearly all of the time, and
-# runs bytecodes, between which handlers are called.
-_bare: Any = sys.modules.get("_signal", signal)
-_get: Callable[[int], Any] = _bare.getsignal
-_set: Callable[[int, Any], Any] = _bare.signal
 
 Handler = Callable[[int, FrameType | None], Any]
 

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
+from andon._runtime.calls import may_travel_together
 from andon._runtime.groups import Group
 from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Run, Task
@@ -89,10 +90,7 @@ class Reading:
         self._items = iter(items)
         self._range = items if type(items) is range else None  # travels as such
         self._source = source
-        policy = group.policy
-        collects = policy.failures_only and not policy.raises
-        if not policy.first_failure_decides and not collects:
-            # It may drain, and then nothing new starts: not even the rest of a span.
+        if not may_travel_together(group.policy):
             chunksize = 1
         self._fixed = chunksize
         self._buffersize = buffersize
