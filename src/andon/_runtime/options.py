@@ -10,6 +10,8 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
+from andon._engines.local.engine import LocalEngine
+from andon._engines.local.interpreter import check_interpreter
 from andon._engines.port import Config, Engine
 from andon._runtime import registry
 from andon._runtime.runtime import Runtime
@@ -221,8 +223,6 @@ def open_runtime(
 
 def _make_engine(engine: Any, method: str) -> Engine:
     if engine is None or engine == "local":
-        from andon._engines.local.interpreter import check_interpreter
-
         if method != "fork":
             check_interpreter()
 
@@ -232,10 +232,7 @@ def _make_engine(engine: Any, method: str) -> Engine:
             if registry.pause_drivers not in template.before_fork_hooks:
                 template.before_fork_hooks.append(registry.pause_drivers)
                 template.after_fork_hooks.append(registry.resume_drivers)
-            template.prepare(method)  # it starts while we load the rest
-
-        from andon._engines.local.engine import LocalEngine
-
+            template.prepare(method)  # it starts while we do the rest
         return LocalEngine()
     if engine == "inline":
         from andon._engines.inline import InlineEngine

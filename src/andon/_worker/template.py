@@ -57,7 +57,7 @@ MAX_FDS = 253  # SCM_MAX_FD of the kernel
 ORPHAN_WAIT = 1.0
 # The parent decides when to go; it may well be in an orderly shutdown of its own (S32).
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_AT_ONCE = ("andon._worker.boot",)
+_AT_ONCE = ("andon._worker.boot", "_ctypes")
 # Only what stops, fails or travels by value needs these, and takes longer to load than a worker
 # takes to start: they are loaded once nobody has asked for anything for a while.
 _LATER = ("cloudpickle", "ast", "traceback")

@@ -419,6 +419,8 @@ def _after_fork_in_child() -> None:
     _shared.clear()
 
 
+# Here, where a program expects to wait for imports, and not when its first pool is opened.
+far.preload(all_of_it=False)
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
