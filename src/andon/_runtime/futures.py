@@ -17,6 +17,7 @@ from concurrent.futures._base import (
 )
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from andon._runtime.future_lock import FutureLock, Waiters
 from andon._runtime.wakeup import Wakeup
 from andon.errors import TaskCancelledError
 from andon.outcome import Outcome, TaskState
@@ -31,8 +32,9 @@ _log = logging.getLogger("andon")
 _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 _OVER = (*_CANCELLED, FINISHED)
 
-# Held while a future gets its condition, and while one that has none is told its value: so whoever
-# makes one finds a future that is over, or is told. Reentrant: a finalizer may come in between.
+# Held while a future gets its lock, and while one that has none is told its value: so whoever makes
+# one finds a future that is over, or is told. Nothing is called or made under it: no finalizer may
+# come in between, and wait there for the runtime's lock, whose holder waits for this one.
 _making = threading.RLock()
 
 
@@ -62,30 +64,38 @@ class Future(_Future[T], Generic[T]):
     _result: Any = None
     _exception: BaseException | None = None
     _cancelled_error: TaskCancelledError | None = None
-    _made: threading.Condition | None = None
-    _waiters: list[Any]
-    _done_callbacks: list[Callable[[_Future[Any]], object]]
+    _made: FutureLock | None = None
+    _waking: Wakeup | None = None
 
     def __init__(
         self, group: Group, call: Call, packed: Any = None, timeout: float | None = None
     ) -> None:
-        # All that the standard class sets here has a default above, or comes with the condition.
+        # All that the standard class sets here has a default above, or comes with the lock.
         self._group: Group | None = group  # until it is over
         self._call: Call | None = call
         self._packed = packed
         self._timeout = timeout
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> FutureLock:  # type: ignore[override]
         """What the standard class and its functions lock it by."""
         made = self._made
         if made is None:
+            made = FutureLock()
+            vars(self)  # that there is a dict is seen to before
             with _making:
+                if self._made is None:
+                    self._made = made
                 made = self._made
-                if made is None:
-                    self._waiters, self._done_callbacks = [], []
-                    made = self._made = threading.Condition()
         return made
+
+    @property
+    def _waiters(self) -> Waiters:  # type: ignore[override]
+        return self._condition.waiters
+
+    @property
+    def _done_callbacks(self) -> list[Callable[[_Future[Any]], object]]:
+        return self._condition.callbacks
 
     def cancel(self) -> bool:
         """Ask that this one task stop, running or not; its group goes on (S35).
@@ -131,7 +141,7 @@ class Future(_Future[T], Generic[T]):
         if state != PENDING or group is None or group.runtime.foreign:
             return state
         made = self._made
-        if made is not None and made._is_owned():  # type: ignore[attr-defined]
+        if made is not None and made._is_owned():
             return state
         return RUNNING if self._runs() else state
 
@@ -180,7 +190,10 @@ class Future(_Future[T], Generic[T]):
                 group.runtime.wait(self._wakeup(), self.done, timeout)
 
     def _wakeup(self) -> Wakeup:
-        wakeup: Wakeup = self.__dict__.setdefault("_waking", Wakeup())
+        wakeup = self._waking
+        if wakeup is None:
+            made: Wakeup = vars(self).setdefault("_waking", Wakeup())
+            return made
         return wakeup
 
     def _cancelled(self) -> BaseException:
@@ -232,9 +245,8 @@ class Future(_Future[T], Generic[T]):
 
     def _let_go(self) -> None:
         self._group = self._task = self._call = self._packed = None
-        wakeup = self.__dict__.get("_waking")
-        if wakeup is not None:
-            wakeup.notify()
+        if self._waking is not None:
+            self._waking.notify()
 
     def _stop(self, error: TaskCancelledError) -> None:
         with self._condition:
@@ -247,7 +259,8 @@ class Future(_Future[T], Generic[T]):
         self._let_go()
 
     def _invoke_callbacks(self) -> None:
-        callbacks, self._done_callbacks = self._done_callbacks, []
+        lock = self._condition
+        callbacks, lock.callbacks = lock.callbacks, []
         if callbacks:
             group = self._group
             run = _Callbacks(self, callbacks)
