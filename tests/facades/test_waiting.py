@@ -317,3 +317,36 @@ def test_who_waits_at_the_end_of_a_recursion_does_not_drive(
 def reach_soon(x: int) -> int:
     time.sleep(0.001)
     return x
+
+
+AT_THE_END: dict[str, Callable[[andon.ProcessPoolExecutor], object]] = {
+    "submit": lambda executor: executor.submit(abs, -1),
+    "submit several": lambda executor: [executor.submit(abs, -1) for _ in range(5)],
+    "map": lambda executor: list(executor.map(abs, [-1, -2])),
+    "cancel": lambda executor: executor.submit(abs, -1).cancel(),
+    "a group": lambda executor: _a_group(executor),
+}
+
+
+def _a_group(executor: andon.ProcessPoolExecutor) -> None:
+    with executor.group():
+        executor.submit(abs, -1)
+
+
+@pytest.mark.parametrize("call", AT_THE_END)
+def test_a_call_at_the_end_of_a_recursion_fails_alone(
+    driven: andon.ProcessPoolExecutor, call: str
+) -> None:
+    def deep(frames: int) -> object:
+        return AT_THE_END[call](driven) if frames == 0 else deep(frames - 1)
+
+    here = len(inspect.stack())
+    failed = []
+    for left in range(1, 140):
+        try:
+            deep(sys.getrecursionlimit() - here - left)
+        except RecursionError:
+            failed.append(left)
+        assert driven.submit(abs, -left).result(20) == left
+    assert 1 in failed and 139 not in failed
+    assert len(driven._runtime._groups) == 1

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from andon._gate import gate
 from andon._runtime.handlers import handlers
 from andon._runtime.interrupts import bridge
+from andon._runtime.room import has_much_room
 from andon._runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Driver:
             on_main = gate.on_main()
             if on_main and (sys.platform == "win32" or handlers.any()):
                 return
-            if not _has_room() or not self._seat.acquire(False):
+            if not has_much_room() or not self._seat.acquire(False):
                 return
             self._owner = get_ident()
             self._drives += 1
@@ -219,13 +220,3 @@ class _Bell:
         """As a waiter's lock."""
         if not self._driver.is_current():
             self._driver._runtime.wake()
-
-
-def _has_room() -> bool:
-    """Is the stack not half full? Whoever waits at the end of a recursion must not take the pool,
-    or somebody's result, into a RecursionError."""
-    try:
-        sys._getframe(sys.getrecursionlimit() // 2)
-    except ValueError:
-        return True
-    return False

@@ -28,6 +28,7 @@ from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
 from andon._runtime.handlers import handlers
 from andon._runtime.hearing import check_links
+from andon._runtime.room import TO_OPEN, TO_STOP, check_room
 from andon._runtime.submitting import Submitter
 from andon._runtime.surroundings import Variables
 from andon._runtime.tasks import Task
@@ -102,6 +103,7 @@ class Runtime(Submitter):
     ) -> Group:
         """Open a group; `deadline` is absolute. A set link stops it at once."""
         self._check_usable()
+        check_room(TO_OPEN)
         token = Token()
         with gate, self._lock:
             self._ids += 1
@@ -144,6 +146,7 @@ class Runtime(Submitter):
     ) -> None:
         """Stop a group; idempotent, and only ever hardens."""
         self._check_own()
+        check_room(TO_STOP)
         with gate:
             with self._lock:
                 self._take(ev.StopAsked(group.id, kind, message, source, soon, grace, kill_after))
@@ -251,6 +254,7 @@ class Runtime(Submitter):
         """End all workers; bounded. Raises `CleanupError` naming those that would not die (S21)."""
         if self.foreign:
             return
+        check_room(TO_OPEN)
         with gate:
             with self._lock:
                 first, self.closing = not self.closing, True

@@ -21,6 +21,7 @@ from andon._runtime.calls import Bundle
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
 from andon._runtime.performing import Performer
+from andon._runtime.room import TO_STOP, TO_SUBMIT, check_room, has_room
 from andon._runtime.tasks import Sink, Task
 from andon._worker.context import in_context
 from andon.errors import PoolClosedError, WrongProcessError
@@ -49,6 +50,7 @@ class Submitter(Performer):
         self._check_usable()
         if packed is None:
             packed = self.pack(group, call)
+        check_room(TO_SUBMIT)
         with gate:
             with self._lock:
                 self._check_usable()
@@ -72,14 +74,19 @@ class Submitter(Performer):
                 self._check_usable()
                 group.check()
                 calls = group.calls
-                group.stats.submitted += 1
+                if calls.ahead is None:
+                    check_room(TO_SUBMIT)
                 future._index = group.next_index
                 group.next_index += 1
-                calls.add(future)
+                calls.add(future)  # if there is no room for that, nothing was submitted
+                group.stats.submitted += 1
                 if calls.ahead is None:
                     self._hand_over_calls(group)
             if self._notices:
-                self._deliver()
+                if has_room():
+                    self._deliver()
+                else:
+                    self.wake()
         return future
 
     def pack(self, group: Group, call: Call) -> Any:
@@ -91,6 +98,7 @@ class Submitter(Performer):
     def cancel_task(self, task: Task) -> None:
         """Stop one task (S35)."""
         self._check_own()
+        check_room(TO_STOP)
         with gate:
             with self._lock:
                 self._take(ev.TaskCancelAsked(task.id))
@@ -99,6 +107,7 @@ class Submitter(Performer):
     def cancel_call(self, future: Future[Any], group: Group) -> None:
         """Stop one call, and none that travels with it (S35)."""
         self._check_own()
+        check_room(TO_STOP)
         with gate:
             with self._lock:
                 group.calls.late.append(future)
@@ -109,6 +118,7 @@ class Submitter(Performer):
     def leave_body(self, group: Group) -> None:
         """The body adds nothing more; accepted work goes on. Idempotent."""
         self._check_own()
+        check_room(TO_STOP)
         with gate:
             with self._lock:
                 if not group.body_left:
