@@ -208,6 +208,9 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
             return
         for stream in list(self._maps):
             stream.finish()
+        runtime = self._runtime
+        if len(runtime._groups) == 1 and not runtime.capabilities.preparing():
+            runtime.dismiss()  # they leave while we see to the rest
         with suppress(RuntimeError):  # no thread can be had: `join` sees to it, or the exit
             threading.Thread(target=self._wind_up, name="andon-closer", daemon=True).start()
 

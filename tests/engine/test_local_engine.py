@@ -791,6 +791,18 @@ def test_workers_are_started_on_demand(start_method: str) -> None:
         assert len(d.engine._crew.workers) == 1  # its birth may be told after what it answers
 
 
+def test_workers_that_were_dismissed_are_replaced_when_work_comes(start_method: str) -> None:
+    with driver(start_method, 2) as d:
+        before = d.value(os.getpid)
+        with d.config.lock:
+            d.caps.dismiss()
+        wait_gone([before])
+        d.until(lambda: not d.engine.look())
+        d.engine.pump(2 * crew.REPLACE_AFTER)
+        assert not d.engine.look()  # nobody comes for nothing
+        assert d.value(os.getpid) != before
+
+
 def test_an_open_that_fails_leaves_nothing() -> None:
     before = descriptors.count()
     with pytest.raises(SerializationError):

@@ -197,6 +197,18 @@ def test_S20_the_first_peers_end_is_everyones() -> None:
         assert pid
 
 
+def test_one_that_is_told_to_leave_does_so_with_its_last_worker() -> None:
+    with stub(sleep_on) as (peer, _):
+        pids = [peer.born(1), peer.born(2)]
+        far.send(peer.sock, marshal.dumps(("leave",)))
+        os.kill(pids[1], signal.SIGTERM)
+        assert peer.next() == ("exit", 2, -signal.SIGTERM, ())
+        assert os.path.exists(f"/proc/{pids[0]}")
+        os.kill(pids[0], signal.SIGTERM)
+        assert peer.next() == ("exit", 1, -signal.SIGTERM, ())
+        assert peer.next() == ("end",)
+
+
 def test_missing_descriptors_are_told_as_such() -> None:
     with stub(sleep_on) as (peer, _):
         far.send(peer.sock, marshal.dumps(("launch", 9, 3)), ())

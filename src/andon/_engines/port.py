@@ -84,7 +84,8 @@ class Capabilities:
     several packed calls, those that can travel together, as the items of one, and tells how many
     (None: it cannot). `wake()` ends a running `pump` early,
     from any thread. `preparing()`: does a worker that was started still have the initializer to
-    run?
+    run? `dismiss()`: no more work is expected, so idle workers may leave; should some come all the
+    same, it gets others. Called with the runtime's lock held; never blocks.
     """
 
     slots: int
@@ -96,6 +97,7 @@ class Capabilities:
     weigh: Callable[[Any], int] = lambda packed: 0
     bundle: Callable[[Iterable[Any]], tuple[Any, int]] | None = None
     preparing: Callable[[], bool] = lambda: False
+    dismiss: Callable[[], None] = lambda: None
 
 
 @record()

@@ -240,6 +240,13 @@ class Runtime(Submitter):
             or bool(self._lock._is_owned())
         )
 
+    def dismiss(self) -> None:
+        """No more work is expected: let idle workers leave. Does not block; should some come all
+        the same, it gets other workers."""
+        with gate, self._lock:
+            if not self._tasks:
+                self._caps.dismiss()
+
     def check_wait(self) -> None:
         """Raise where blocking could never end."""
         self.check_crash()
@@ -267,6 +274,7 @@ class Runtime(Submitter):
             try:
                 # Whatever came between the caller's last look and `closing`.
                 self.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
+                self.dismiss()
                 self._driver.stop(within)
                 left = self._engine.close(within)
                 self._deliver()

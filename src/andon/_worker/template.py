@@ -10,6 +10,7 @@ Messages are marshalled tuples; descriptors travel beside them (SCM_RIGHTS).
     to the template:   ("launch", serial, n) + n descriptors   start a worker
                        ("kill", serial)                        SIGKILL a worker and its group
                        ("connect",) + 1 descriptor             serve one more peer
+                       ("leave",)                              leave with the last worker
     from the template: ("born", serial, pid) + pidfd (none where descriptors have run out)
                        ("failed", serial, errno, text)         it could not be started
                        ("exit", serial, exitcode, leftover)    it and its whole tree are gone
@@ -110,15 +111,14 @@ class Template:
         self._pids: set[int] = set()  # of registered workers
         self._dying: list[_Child] = []  # reaped; their orphans are not yet gone
         self._strays: dict[int, int] = {}  # pid -> pidfd (-1: none) of orphans under way
+        self._leaving = False  # nothing more is to be launched
         self._leave_at = math.inf  # once the parent is gone
         self._later = [] if method == "spawn" else [n for n in _LATER if n not in sys.modules]
         self._epoll = select.epoll()
         self._epoll.register(self._root.fd, select.EPOLLIN)
 
     def run(self) -> None:
-        while self._root.open or (
-            (self._children or self._dying) and time.monotonic() < self._leave_at
-        ):
+        while self._is_needed():
             ready = [fd for fd, _ in self._epoll.poll(self._timeout())]
             if not ready and self._later:
                 self._load_one()
@@ -132,6 +132,11 @@ class Template:
                     self._receive(peer)
             if self._dying or self._strays:
                 self._sweep()
+
+    def _is_needed(self) -> bool:
+        if self._children or self._dying:
+            return time.monotonic() < self._leave_at
+        return self._root.open and not (self._leaving and not self._root.out)
 
     def _timeout(self) -> float:
         if self._dying and -1 in self._strays.values():
@@ -166,6 +171,8 @@ class Template:
             for child in self._children.values():
                 if child.serial == message[1]:
                     _kill_group(child.pid)
+        elif message[0] == "leave":
+            self._leaving = True
         elif message[0] == "connect" and fds:
             new = _Peer(socket.socket(fileno=fds[0]))
             self._peers[new.fd] = new

@@ -102,6 +102,7 @@ class Crew:
         self.slots: list[Slot] = []
         self.spares: list[WorkerProcess] = []
         self.leftover: set[int] = set()  # pids that would not die
+        self.dismissed = False  # who leaves is replaced only when work comes
         self.closing = False
 
     def connect(self, before_fork: Callable[[], None] | None = None) -> None:
@@ -120,9 +121,9 @@ class Crew:
 
     def staff(self, now: float, *, eager: bool = False) -> None:
         """Fill vacant slots: with spares, or with new workers where work waits (or `eager`)."""
-        if self.closing:
-            return
         wanted = self._demand()
+        if self.closing or (self.dismissed and not wanted):
+            return
         if wanted:
             coming = len(self._vacant) + sum(
                 s.worker is not None and s.worker.state in _PREPARING
@@ -447,12 +448,14 @@ class Crew:
         worker.expected = True
         self.send(worker, _wire.RETIRE)
 
-    def drop_unsent(self) -> None:
-        """Take back the launches that wait for room."""
+    def finish(self) -> None:
+        """Nothing more will be launched: take back what waits for room."""
         for worker in list(self.workers.values()):
             if worker.link is not None and worker.link.drop(worker.serial):
                 self._discard(worker)
                 self._vacate(worker)
+        if self._link is not None:
+            self._link.finish()
 
     def kill(self, worker: WorkerProcess) -> None:
         """SIGKILL; its process group follows."""

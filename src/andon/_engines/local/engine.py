@@ -117,6 +117,7 @@ class LocalEngine:
             # A worker that is to do so many tasks does no more of them.
             bundle=Packer.bundle if config.max_tasks_per_worker is None else None,
             preparing=self._crew.preparing,
+            dismiss=self._dismiss,
         )
 
     def submit(self, attempt: Attempt) -> None:
@@ -201,7 +202,7 @@ class LocalEngine:
             self._out += [AttemptEnded(ident) for ident in self._queue]
             self._queue.clear()
             self._idle.clear()
-            crew.drop_unsent()
+            crew.finish()
             for worker in crew.workers.values():
                 if worker.state is State.IDLE:
                     crew.retire(worker)
@@ -220,6 +221,11 @@ class LocalEngine:
             left = crew.close(max(0.1, min(1.0, deadline - time.monotonic())))
             self._poller.close()
         return left
+
+    def _dismiss(self) -> None:
+        self._crew.dismissed = True
+        while self._idle:
+            self._crew.retire(self._idle.pop())
 
     # Waiting -------------------------------------------------------------------------------------
 

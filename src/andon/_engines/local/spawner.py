@@ -110,6 +110,9 @@ class Spawner:
         """Every birth is told with a hold."""
         raise ProcessLookupError(f"no worker of ours has the number {pid}")
 
+    def finish(self) -> None:
+        """Nothing more will be launched: nothing here waits for that."""
+
     def overdue(self, serial: int) -> None:
         """Its start is not told in time: it shall not go on."""
         self.kill(serial)

@@ -197,6 +197,13 @@ class Link:
             self._poller.remove(self.fileno())
         return found
 
+    def finish(self) -> None:
+        """Nothing more will be launched: a template that serves us alone leaves with its last
+        worker, which is sooner than `end` could tell it."""
+        if self.template.method == "fork" and not self.lost:
+            with suppress(OSError):
+                far.send(self._sock, marshal.dumps(("leave",)))
+
     def overdue(self, serial: int) -> None:
         """It has not said what became of that launch: it hangs, or was stopped (S21)."""
         self.template.kill()
