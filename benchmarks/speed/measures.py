@@ -61,6 +61,22 @@ def bulk_map(pool: Pool, size: int, unit: float) -> Values:
     return {"rate": size / seconds, "seconds": seconds}
 
 
+def strings_map(pool: Pool, size: int, unit: float) -> Values:
+    begun = time.perf_counter()
+    results = pool.map(work.string, range(size))
+    seconds = time.perf_counter() - begun
+    assert len(results) == size and results[-1] == str(size - 1)
+    return {"rate": size / seconds, "seconds": seconds}
+
+
+def tuples_map(pool: Pool, size: int, unit: float) -> Values:
+    begun = time.perf_counter()
+    results = pool.map(work.pair, range(size))
+    seconds = time.perf_counter() - begun
+    assert len(results) == size and results[-1] == (size - 1, "short")
+    return {"rate": size / seconds, "seconds": seconds}
+
+
 def _stream(pool: Pool, size: int, ordered: bool) -> Values:
     peak = system.Peak()
     begun = time.perf_counter()

@@ -14,6 +14,16 @@ def noop(item: Any = None) -> Any:
     return item
 
 
+def string(number: int) -> str:
+    """A short one."""
+    return str(number)
+
+
+def pair(number: int) -> tuple[int, str]:
+    """A tuple."""
+    return number, "short"
+
+
 def spin(count: int) -> None:
     """Work: a fixed amount of it, whoever else wants the core."""
     for _ in range(count):

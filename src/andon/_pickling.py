@@ -27,6 +27,7 @@ _DEPTH = 8
 _MP_MAIN = "__mp_main__"
 _MAINS = ("__main__", _MP_MAIN)
 _OF_MAIN = b"_main__"  # of both names
+_GLOBAL = pickle.STACK_GLOBAL[0]  # a byte of every pickle that names something: soon looked for
 
 loads = pickle.loads
 
@@ -57,13 +58,10 @@ def dumps(
     `main_by_reference` holds the globals of `__main__` that the other side has inherited.
     `homeward`: from a worker to its parent. `plainly`: may plain pickle be tried?
     """
-    try:
-        if plainly:
-            data = pickle.dumps(obj, PROTOCOL, buffer_callback=apart)
-            if not is_special(data):
-                return data
-    except (pickle.PicklingError, AttributeError, TypeError):
-        pass
+    if plainly:
+        plain = plain_dumps(obj, apart)
+        if plain is not None:
+            return plain
     if apart is not None:
         apart.clear()
     data = _dumps_by_value(obj, main_by_reference, homeward, apart)
@@ -75,9 +73,19 @@ def dumps(
     return data
 
 
+def plain_dumps(obj: Any, apart: Apart | None = None) -> bytes | None:
+    """What plain pickle makes of it; None where that will not do."""
+    try:
+        data = pickle.dumps(obj, PROTOCOL, buffer_callback=apart)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+    return data if _GLOBAL not in data or not is_special(data) else None
+
+
 def is_special(data: bytes) -> bool:
     """Does this pickle, or piece of one, name what does not travel by plain pickle?"""
-    return _OF_MAIN in data or _multiprocessing.MARK in data
+    # `in` would take twice as long.
+    return data.find(_OF_MAIN) >= 0 or data.find(_multiprocessing.MARK) >= 0
 
 
 def main_globals() -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,10 +38,10 @@ def held_at(number: int, running: Stage, go: Stage, at: int) -> int:
     return number
 
 
-def dies_at(number: int, at: int) -> int:
+def dies_at(number: int, at: int, of: Callable[[int], Any]) -> Any:
     if number == at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return number
+    return of(number)
 
 
 def test_S45_what_stands_beside_a_long_item_is_told_and_run_elsewhere(
@@ -66,6 +68,14 @@ def _plain_held_at(number: int) -> int:
     return held_at(number, *_stages)
 
 
+def _text_held_at(number: int) -> str:
+    return str(_plain_held_at(number))
+
+
+def _unplain_held_at(number: list[int]) -> Fraction:
+    return Fraction(_plain_held_at(*number))
+
+
 _stages: tuple[Any, ...] = ()
 
 
@@ -74,15 +84,25 @@ def _set_stages(*stages: Any) -> None:
     _stages = stages
 
 
-def test_S45_the_same_where_items_run_in_a_lane(stage: MakeStage) -> None:
+@pytest.mark.parametrize(
+    ("fn", "of", "numbers"),
+    [
+        (_plain_held_at, int, range(2000)),
+        (_text_held_at, str, range(2000)),
+        (_unplain_held_at, Fraction, [[i] for i in range(2000)]),
+    ],
+)
+def test_S45_the_same_where_items_run_in_a_lane(
+    stage: MakeStage, fn: Any, of: Any, numbers: Any
+) -> None:
     running, go = stage("running"), stage("go")
     with andon.TaskGroup(workers=2, initializer=_set_stages, initargs=(running, go, 700)) as tg:
-        results = tg.imap(_plain_held_at, range(2000), chunksize=2000)
+        results = tg.imap(fn, numbers, chunksize=2000)
         got = [next(results) for _ in range(1999)]
-        assert sorted(got) == [i for i in range(2000) if i != 700]
+        assert sorted(map(int, got)) == [i for i in range(2000) if i != 700]
         go.release()
-        assert list(results) == [700]
-    assert [o.value for o in tg.outcomes] == list(range(2000))
+        assert list(results) == [of(700)]
+    assert [o.value for o in tg.outcomes] == [of(i) for i in range(2000)]
 
 
 def test_two_long_items_of_a_span_run_side_by_side(stage: MakeStage) -> None:
@@ -110,10 +130,49 @@ def test_a_stop_while_the_rest_of_a_span_runs_elsewhere(stage: MakeStage) -> Non
 
 
 @pytest.mark.parametrize("at", [0, 1, 500, 999])
-def test_S45_items_that_ended_before_their_worker_died_are_delivered(at: int) -> None:
+@pytest.mark.parametrize("of", [int, str, Fraction])
+def test_S45_items_that_ended_before_their_worker_died_are_delivered(at: int, of: Any) -> None:
     with andon.TaskGroup(workers=2, policy=andon.collect_all()) as tg:
-        list(tg.map(dies_at, range(1000), [at] * 1000, chunksize=1000))
+        list(tg.map(partial(dies_at, at=at, of=of), range(1000), chunksize=1000))
     bad = [o for o in tg.outcomes if not o.ok]
     assert [o.index for o in bad] == [at]
     assert isinstance(bad[0].error, andon.WorkerDiedError)
-    assert [o.value for o in tg.outcomes if o.ok] == [i for i in range(1000) if i != at]
+    assert [o.value for o in tg.outcomes if o.ok] == [of(i) for i in range(1000) if i != at]
+
+
+class Homesick:
+    """Its pickle cannot be read at home, where a number says so."""
+
+    def __init__(self, number: int, worker: int) -> None:
+        self.number, self.worker = number, worker
+
+    def __reduce__(self) -> Any:
+        return come_home, (self.number, self.worker)
+
+
+def come_home(number: int, worker: int) -> Any:
+    if number % 10 == 3 and os.getpid() != worker:
+        raise ZeroDivisionError("not here")
+    return number, ..., "home"
+
+
+def leave_home(number: int) -> Any:
+    return Homesick(number, os.getpid()) if number % 2 else str(number)
+
+
+@pytest.mark.parametrize("numbers", [range(200), [[i] for i in range(200)]])
+def test_S28_results_that_cannot_be_unpickled_fail_alone(numbers: Any) -> None:
+    with andon.TaskGroup(workers=1, policy=andon.collect_all()) as tg:
+        fn = leave_home if isinstance(numbers, range) else partial(_of_first, leave_home)
+        list(tg.map(fn, numbers, chunksize=100))
+    for number, outcome in enumerate(tg.outcomes):
+        if number % 10 == 3:
+            assert isinstance(outcome.error, andon.SerializationError)
+            assert (outcome.error.what, outcome.error.where) == ("the result", "parent")
+            assert "ZeroDivisionError: not here" in str(outcome.error)
+        else:
+            assert outcome.value == ((number, ..., "home") if number % 2 else str(number))
+
+
+def _of_first(fn: Callable[[int], Any], numbers: list[int]) -> Any:
+    return fn(numbers[0])

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import andon
-from tests.matrix.lane_tasks import item, value_of
+from tests.matrix.lane_tasks import any_item, any_value_of, item, unpickled_item, value_of
 from tests.support import dice
 
 MAPS = int(os.environ.get("ANDON_LANE_STORM", "2"))
@@ -25,8 +27,22 @@ BOMBS = 10  # a map
 pytestmark = [pytest.mark.stress, pytest.mark.linux, pytest.mark.timeout(60 + 10 * MAPS)]
 
 
-def test_S45_deaths_at_random_moments_of_runs(start_method: str, tmp_path: Path) -> None:
-    rng = dice("lane storm", start_method)
+@pytest.mark.parametrize(
+    ("fn", "value_of", "arguments"),
+    [
+        pytest.param(item, value_of, list(range(ITEMS)), id="plain"),
+        pytest.param(any_item, any_value_of, list(range(ITEMS)), id="any"),
+        pytest.param(unpickled_item, any_value_of, [[i] for i in range(ITEMS)], id="unpickled"),
+    ],
+)
+def test_S45_deaths_at_random_moments_of_runs(
+    start_method: str,
+    fn: Callable[..., Any],
+    value_of: Callable[[int], Any],
+    arguments: list[Any],
+    tmp_path: Path,
+) -> None:
+    rng = dice("lane storm", start_method, fn.__name__)
     deaths = 0
     for number in range(MAPS):
         # A new pool for each: workers that die while idle are counted, and may be too many (S42).
@@ -39,8 +55,7 @@ def test_S45_deaths_at_random_moments_of_runs(start_method: str, tmp_path: Path)
             seconds[rng.randrange(ITEMS)] = 0.06  # what stands behind it is given back
             marks = tmp_path / f"marks{number}"
             with andon.TaskGroup(pool=pool, policy=andon.collect_all()) as tg:
-                fn = partial(item, str(marks))
-                got = list(tg.map(fn, range(ITEMS), fuses, seconds))
+                got = list(tg.map(partial(fn, str(marks)), arguments, fuses, seconds))
             begun = Counter(map(int, marks.read_text().split()))
         assert set(begun.values()) == {1}, "an item ran twice"
         assert [o.index for o in tg.outcomes] == list(range(ITEMS)), "S4"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import array
+import collections
+import enum
 import os
 import signal
 import sys
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
 
+import andon
 from andon import Cancelled, _wire
 from andon._board import tray
+from andon._gate import gate
+from andon._pickling import loads
 from andon._worker.signals import INTERRUPT_SIGNAL
 from andon._worker.state import current
 from tests.unit.worker_harness import Worker, worker
@@ -40,21 +48,37 @@ def die_at_5_of_text(item: int) -> str:
     return str(die_at_5(item))
 
 
+def die_at_5_of_any(item: int) -> Any:
+    return any_value(die_at_5(item))
+
+
+def large(item: int) -> bytes:
+    return b"%d" % item * 11_500
+
+
+def large_die_at_5(item: int) -> bytes:
+    return large(die_at_5(item))
+
+
+def any_value(item: int) -> Any:
+    return [str(item), Fraction(item, 7), (item, "two"), {"key": [item]}, b"five"][item % 5]
+
+
 def die_at_5_of_floats(item: int) -> float:
     return die_at_5(item) / 4
 
 
-def fork_at_2_and_5(item: int) -> int:
+def fork_at_2_and_5(item: int, of: Any) -> Any:
     """The copy comes back from the task, with a value of its own."""
     if os.getpid() != current.pid:
         os.kill(current.pid, signal.SIGKILL)  # it must not be called for another item
     if item in (2, 5):
         pid = os.fork()
         if pid == 0:
-            return -1
+            return of(-1)
         os.waitpid(pid, 0)
         assert current.row is not None and current.row.index == item
-    return item
+    return of(item)
 
 
 def fork_and_exit_at_5(item: int) -> int:
@@ -97,6 +121,113 @@ def interrupted_behind_9(item: int) -> int:
     return item
 
 
+def interrupted_behind_5(of: Any, item: int) -> Any:
+    """Interrupts come at every line of the lane behind the call's until the value counts. (On that
+    one they do only where somebody traces.)"""
+    if item == 5:
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            if current.row is not None and current.row.index == 6:
+                sys.settrace(None)
+            elif not gate.user:
+                signal.raise_signal(INTERRUPT_SIGNAL)
+            return trace
+
+        order_interrupt()
+        sys._getframe(1).f_trace = trace
+        sys.settrace(lambda *event: None)
+    return of(item)
+
+
+class Point(collections.namedtuple("Point", "x y")):
+    pass
+
+
+class Text(str):
+    pass
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Deadly:
+    """Kills the worker where it is told to."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __reduce__(self) -> Any:
+        if self.where == "pickled":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Deadly, ("nowhere",)
+
+    def __del__(self) -> None:
+        if self.where == "dropped":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deadly_at_5(item: int, where: str) -> Any:
+    return Deadly(where) if item == 5 else str(item)
+
+
+class Pickled:
+    """Does something while it is pickled; says how often it was."""
+
+    times = 0
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __reduce__(self) -> Any:
+        Pickled.times += 1
+        if self.what == "looks":
+            andon.check()
+        elif self.what == "is interrupted":
+            order_interrupt()
+            signal.raise_signal(INTERRUPT_SIGNAL)
+        elif self.what == "forks":
+            if not os.fork():
+                return str, ("of the copy",)
+            os.wait()
+        elif self.what == "refuses":
+            raise TypeError("no pickle of me")
+        return int, (Pickled.times,)
+
+
+def pickled_at_5(item: int, what: str) -> Any:
+    return Pickled(what) if item == 5 else str(item)
+
+
+class Unpickled:
+    """An argument whose unpickling is a deed."""
+
+    def __init__(self, number: int, what: str = "") -> None:
+        self.state = number, what
+
+    def __reduce__(self) -> Any:
+        return unpickle, self.state
+
+
+def unpickle(number: int, what: str) -> Any:
+    if what == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "refuses":
+        raise ValueError("not here")
+    elif what == "stops":
+        order_interrupt()
+        signal.raise_signal(INTERRUPT_SIGNAL)
+    elif what == "looks":
+        andon.check()
+    elif what == "is asked to yield":
+        assert current.row is not None
+        current.row.ask_to_yield(current.attempt)
+    elif what == "disturbed":
+        assert current.row is not None
+        current.row.ask_to_yield(current.attempt + 99)
+    return number
+
+
 class Overwritten(tray.TrayView):
     """Whose worker begins anew while it is read."""
 
@@ -111,7 +242,7 @@ class Overwritten(tray.TrayView):
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is, no value of a run goes on its way early (workers are forked)."""
-    monkeypatch.setattr("andon._worker.loop.PATIENCE_NS", 1 << 60)
+    monkeypatch.setattr("andon._worker.runs.PATIENCE_NS", 1 << 60)
 
 
 def frames_of(w: Worker, fn: Any, items: list[Any], **options: Any) -> list[Any]:
@@ -135,6 +266,72 @@ def test_a_starred_span_runs_on() -> None:
     with worker() as w:
         (frame,) = frames_of(w, summed, [(1, 2), (3, 4), (5, 6)], star=True)
         assert frame.value == [3, 7, 11]
+
+
+def test_small_values_of_all_types_come_in_one_frame() -> None:
+    with worker() as w:
+        values = ["a", (1, None), [2.5, True], {"b": 1j}, b"c", 1 << 70, None, -1, ""]
+        (frame,) = frames_of(w, same, values, lo=3)
+        assert (frame.kind, frame.meta[0], frame.meta[3:]) == (_wire.VALUES, 3, (9, tray.MIXED))
+        assert frame.value == values
+        (frame,) = frames_of(w, any_value, list(range(20)))
+        assert frame.meta[3:] == (20, tray.PICKLED)
+        assert frame.value == [any_value(i) for i in range(20)]
+
+
+def test_items_that_travel_each_by_itself_run_on_too() -> None:
+    with worker() as w:
+        items = [[i] for i in range(9)]
+        (frame,) = frames_of(w, same, items, flags=_wire.EACH)
+        assert (frame.kind, frame.value) == (_wire.VALUES, items)
+        (frame,) = frames_of(w, summed, [[i, 1] for i in range(9)], flags=_wire.EACH, star=True)
+        assert frame.value == list(range(1, 10))
+        calls = [((i,), {"b": 2}) for i in range(9)]
+        (frame,) = frames_of(w, summed, calls, flags=_wire.EACH | _wire.CALLS)
+        assert frame.value == list(range(2, 11))
+
+
+def test_a_run_goes_over_to_the_lane_for_all_types() -> None:
+    with worker() as w:
+        values = [1, 2, "three", 4, None, 6.0]
+        first, second = frames_of(w, same, values)
+        assert (first.value, second.value) == (values[:2], values[2:])
+        assert (first.meta[4], second.meta[4]) == (tray.INT, tray.MIXED)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["\ud800", "\0", "é" * 70, "日本"],
+        [(), [], {}, ((),), [[]], {1: ()}, set(), {1, "two"}, frozenset((3,))],
+        [bytearray(b"x"), (bytearray(b"y"),), [array.array("i", [1])], {"z": bytearray()}],
+        [Text("a"), (Text("b"),), {Text("c"): 1}, Point(1, 2), (Number.ONE,), Number.ONE],
+        [..., (..., b"no pickle"), (..., ...), NotImplemented, (int, str), StopIteration],
+        [{"z": 1, "a": 2}, {i: str(i) for i in range(99)}, list(range(300)), tuple(range(99))],
+        [1 << 9999, -(1 << 31), float("-inf"), -0.0, 1 - 2j],
+        ["x" * size for size in (1, 60_000, 3, 200_000, 5, 12_000, 12_000, 12_000, 12_000, 7)],
+        [(b"x" * size,) for size in (1, 60_000, 3, 200_000, 5, 12_000, 12_000, 12_000, 12_000)],
+        [bytearray(size) for size in (1, 60_000, 3, 200_000, 5, 12_000, 12_000, 12_000, 12_000)],
+    ],
+)
+@pytest.mark.parametrize("flags", [0, _wire.EACH])
+def test_S28_what_only_looks_plain_is_no_less(values: list[Any], flags: int) -> None:
+    with worker() as w:
+        for given in (values, values[::-1]):
+            answers = w.span(same, ["a", *given], flags=flags)
+            assert [repr(a.value) for a in answers[1:]] == [repr(v) for v in given]
+            assert [type(a.value) for a in answers[1:]] == [type(v) for v in given]
+
+
+def test_a_value_keeps_its_shape() -> None:
+    inner: list[Any] = []
+    loop: list[Any] = [1]
+    loop.append(loop)
+    with worker() as w:
+        frames = w.span(same, ["a", [inner, inner], loop, "b"], flags=_wire.EACH)
+        twice, round_ = frames[1].value, frames[2].value
+        assert twice[0] is twice[1]
+        assert round_[1] is round_
 
 
 @pytest.mark.parametrize(
@@ -169,6 +366,8 @@ def test_more_values_than_the_tray_holds() -> None:
         (die_at_5, int),
         (die_at_5_of_none, lambda item: None),
         (die_at_5_of_floats, lambda item: item / 4),
+        (die_at_5_of_text, str),
+        (die_at_5_of_any, any_value),
     ],
 )
 def test_S45_a_dead_workers_tray_holds_what_it_had_not_sent(fn: Any, convert: Any) -> None:
@@ -189,6 +388,7 @@ def told(w: Worker, attempt: int) -> dict[int, Any]:
             break
     kind, first, count, body = w.board.tray(w.number).unsent(attempt)
     values = tray.values(kind, count, body) if kind != tray.FRAMES else []
+    values = [loads(v[1]) if tray.is_within(v) else v for v in values]
     w._buffer += body if kind == tray.FRAMES else b""
     while w._buffer:
         sent.append(w.read())
@@ -196,10 +396,85 @@ def told(w: Worker, attempt: int) -> dict[int, Any]:
 
 
 def test_S45_frames_that_waited_lie_there_too() -> None:
+    """Of values that are too large for the lane."""
     with worker() as w:
-        attempt = w.start_span(die_at_5_of_text, list(range(9)))
+        attempt = w.start_span(large_die_at_5, list(range(9)))
         assert w.wait() == -signal.SIGKILL
+        assert told(w, attempt) == {i: large(i) for i in range(5)}
+
+
+@pytest.mark.parametrize("where", ["pickled", "dropped"])
+def test_S25_a_value_that_kills_does_so_within_its_own_item(where: str) -> None:
+    with worker() as w:
+        items = [(i, where) for i in range(9)]
+        attempt = w.start_span(deadly_at_5, items, star=True)
+        assert w.wait() == -signal.SIGKILL
+        assert (w.row.index, w.row.phase_name) == (5, "pickling")
         assert told(w, attempt) == {i: str(i) for i in range(5)}
+
+
+def test_S25_an_argument_that_kills_does_so_before_its_own_item() -> None:
+    with worker() as w:
+        items = [Unpickled(i, "dies" if i == 5 else "") for i in range(9)]
+        attempt = w.start_span(same, items, flags=_wire.EACH)
+        assert w.wait() == -signal.SIGKILL
+        assert (w.row.index, w.row.phase_name, w.row.started_at) == (5, "unpickling", None)
+        assert told(w, attempt) == {i: i for i in range(5)}
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 8])
+def test_S28_what_cannot_be_unpickled_fails_alone(at: int) -> None:
+    with worker() as w:
+        items = [Unpickled(i, "refuses" if i == at else "") for i in range(9)]
+        answers = w.span(same, items, flags=_wire.EACH)
+        assert [a.meta[0] for a in answers] == list(range(9))
+        assert [a.kind == _wire.FAILURE for a in answers] == [i == at for i in range(9)]
+        assert answers[at].meta[1] is None and answers[at].meta[3] == _wire.STAGE_ARGUMENTS
+        assert [a.value for a in answers if a.kind == _wire.VALUE] == [
+            i for i in range(9) if i != at
+        ]
+
+
+@pytest.mark.parametrize("what", ["stops", "is asked to yield"])
+def test_S12_no_call_once_a_stop_has_come_while_its_arguments_were_unpickled(what: str) -> None:
+    with worker() as w:
+        items = [Unpickled(i, what if i == 5 else "") for i in range(9)]
+        answers = w.span(same, items, flags=_wire.EACH)
+        assert [a.value for a in answers] == list(range(5))
+        assert answers[-1].last and not answers[-1].retiring  # S17: it was no time for interrupts
+        assert w.row.tasks_done == 5
+
+
+def test_an_order_for_somebody_else_ends_nothing() -> None:
+    with worker() as w:
+        items = [Unpickled(i, "disturbed" if i == 5 else "") for i in range(9)]
+        answers = w.span(same, items, flags=_wire.EACH)
+        assert [a.value for a in answers] == list(range(9))
+
+
+def test_an_item_that_looks_while_it_is_unpickled_ends_the_run() -> None:
+    with worker() as w:
+        items = [Unpickled(i, "looks" if i == 5 else "") for i in range(9)]
+        answers = w.span(same, items, flags=_wire.EACH)
+        assert [a.value for a in answers] == list(range(9))
+
+
+@pytest.mark.parametrize("what", ["returns", "looks", "forks", "is interrupted", "refuses"])
+def test_whatever_a_value_does_while_it_is_pickled(what: str) -> None:
+    with worker() as w:
+        items = [(i, what if i == 5 else "") for i in range(9)]
+        answers = w.span(pickled_at_5, items, star=True)
+        if what == "is interrupted":  # S17: not then; S34: its value stands
+            items = items[:6]
+            assert answers[-1].last and not answers[-1].retiring
+        assert [a.meta[0] for a in answers] == list(range(len(items)))
+        assert [a.value for i, a in enumerate(answers) if i != 5] == [
+            str(i) for i, _ in items if i != 5
+        ]
+        if what == "refuses":
+            assert (answers[5].kind, answers[5].meta[3]) == (_wire.FAILURE, _wire.STAGE_RESULT)
+        else:
+            assert answers[5].value == 1  # pickled once
 
 
 def test_another_attempts_tray_says_nothing() -> None:
@@ -212,10 +487,12 @@ def test_another_attempts_tray_says_nothing() -> None:
         assert view.unsent(attempt) == (tray.EMPTY, 0, 0, b"")
 
 
-def test_a_copy_that_comes_back_from_a_task_writes_nothing_and_runs_nothing() -> None:
+@pytest.mark.parametrize("of", [int, str, Fraction])
+def test_a_copy_that_comes_back_from_a_task_writes_nothing_and_runs_nothing(of: Any) -> None:
     with worker() as w:
-        (frame,) = frames_of(w, fork_at_2_and_5, list(range(9)))
-        assert frame.value == list(range(9))
+        items = [(i, of) for i in range(9)]
+        (frame,) = frames_of(w, fork_at_2_and_5, items, star=True)
+        assert frame.value == [of(i) for i in range(9)]
         assert w.row.tasks_done == 9
 
 
@@ -241,6 +518,14 @@ def test_S34_an_interrupt_behind_the_last_item_finds_none() -> None:
         (frame,) = frames_of(w, interrupted_behind_9, list(range(10)))
         assert (frame.kind, frame.value) == (_wire.VALUES, list(range(10)))
         assert frame.retiring
+
+
+@pytest.mark.parametrize("of", [str, Fraction])
+def test_S34_an_interrupt_on_a_values_way_to_the_tray_finds_none(of: Any) -> None:
+    with worker() as w:
+        (frame,) = frames_of(w, partial(interrupted_behind_5, of), list(range(10)))
+        assert frame.value == [of(i) for i in range(6)]
+        assert frame.last and not frame.retiring
 
 
 def test_a_tray_that_is_overwritten_while_it_is_read_says_nothing() -> None:

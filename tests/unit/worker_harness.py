@@ -29,7 +29,8 @@ class Answer(NamedTuple):
     @property
     def value(self) -> Any:
         if self.kind == _wire.VALUES:
-            return tray.values(self.meta[4], self.meta[3], self.body)
+            values = tray.values(self.meta[4], self.meta[3], self.body)
+            return [loads(v[1]) if tray.is_within(v) else v for v in values]
         return loads(self.body)
 
     @property

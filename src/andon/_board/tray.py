@@ -3,15 +3,20 @@
 Items of a span end faster than frames can be sent for them, and no finished result may be lost when
 the worker dies in a later one (S45). So each value is laid into shared memory before the next item
 begins, and goes on its way with many others; what a dead worker had not sent, its parent takes from
-here. A tray holds either values of one plain type, side by side, or whole frames, end to end.
+here. A tray holds values of one plain type, side by side; or small values of any type, end to end;
+or whole frames, end to end.
+
+Small values of any type lie as `marshal` writes them: plain ones as they are (MIXED says that all
+are plain), any other as its pickle, `within` a tuple that no plain value is (PICKLED: some may be).
 
 Invariants
  1. One writer: the worker. The parent reads a tray when its worker is dead, or at one item for
     so long that all it has written before can be seen.
  2. A value counts from the moment at which it is there: until then its place holds the tray's
     mark, 63 bits that were drawn at random, so that no value is taken for it. Where there is
-    nothing to lay, of a None, and of frames, FILLED says what counts. So whatever moment the
-    worker dies at, what counts is whole, and says which item it was at (see `Row.index`).
+    nothing to lay, of a None, and of frames, FILLED says what counts; of values end to end, the
+    last of the `ends` that is not zero. So whatever moment the worker dies at, what counts is
+    whole, and says which item it was at (see `Row.index`).
  3. What has been sent lies here until the next is laid: a task may have written into the pipe
     before it, so that nobody can read it there. Else the parent knows by the index, and passes
     over it.
@@ -19,6 +24,7 @@ Invariants
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 from typing import Any, Final
@@ -31,31 +37,45 @@ _CELL = 8
 # A full lane goes through an empty pipe in one write. On Windows memory counts when reserved.
 TRAY_BYTES: Final = 61440 if sys.platform != "win32" else 2048
 LANE: Final = (TRAY_BYTES - _HEAD) // _CELL  # values side by side
+ENDS: Final = LANE // 2  # values end to end: a quarter of the tray says where each of them ends
 
-EMPTY, NONE, INT, FLOAT, FRAMES = range(5)
+EMPTY, NONE, INT, FLOAT, FRAMES, MIXED, PICKLED = range(7)
+_SIDE_BY_SIDE, _END_TO_END = (INT, FLOAT), (MIXED, PICKLED)
+
+# `marshal`: its second format makes no references, so that values it has written can be put into
+# a list of them, which begins with this and their number.
+FORMAT: Final = 2
+_LIST: Final = b"["
 
 
 class TrayView:
-    """A tray, field by field. `cells` is its head; `ints` and `floats` are its lanes."""
+    """A tray, field by field. `cells` is its head; `ints` and `floats` are its lanes; `ends` and
+    `data` its lane for small values of any type."""
 
-    __slots__ = ("_blank", "area", "cells", "floats", "ints")
+    __slots__ = ("_blank", "area", "cells", "data", "ends", "floats", "ints")
 
     def __init__(self, memory: memoryview) -> None:
         self.cells: memoryview = memory[:_HEAD].cast("Q")
         self.area: memoryview = memory[_HEAD:]
         self.ints: memoryview[Any] = self.area.cast("q")
         self.floats: memoryview[Any] = self.area.cast("d")
+        self.ends: memoryview = self.area[: 4 * ENDS].cast("I")
+        self.data: memoryview = self.area[4 * ENDS :]
         self._blank: memoryview | None = None  # places that hold the mark
 
     def begin(self, kind: int, attempt: int, base: int, items: int = 0) -> memoryview[Any]:
         """From now on it holds what this says, and what lay here before has been sent. The places
-        for values side by side, of up to so many items; for Nones the one that says how many."""
+        for values side by side, of up to so many items; for Nones the one that says how many;
+        the `data` for values end to end."""
         cells = self.cells
         cells[KIND] = EMPTY  # whoever looks between two of these lines finds nothing
         cells[ATTEMPT] = attempt
         cells[BASE] = base
         cells[FILLED] = 0
-        if kind in (INT, FLOAT):
+        if kind in _END_TO_END:
+            cells[PLACES] = items = min(items, ENDS)
+            self.area[: 4 * items] = bytes(4 * items)
+        elif kind in _SIDE_BY_SIDE:
             if self._blank is None:
                 mark = int.from_bytes(os.urandom(_CELL)) >> 1
                 self._blank = memoryview(mark.to_bytes(_CELL, sys.byteorder) * LANE)
@@ -65,6 +85,8 @@ class TrayView:
         cells[KIND] = kind
         if kind == NONE:
             return self.cells[FILLED : FILLED + 1]
+        if kind in _END_TO_END:
+            return self.data[:]
         return (self.ints if kind == INT else self.floats)[:items]
 
     def clear(self) -> None:
@@ -72,15 +94,17 @@ class TrayView:
         self.cells[KIND] = EMPTY
 
     def count(self) -> int:
-        """How many values lie side by side."""
-        cells = self.cells
-        if cells[FILLED] or cells[KIND] not in (INT, FLOAT):
+        """How many values lie here; of frames, bytes."""
+        cells, kind = self.cells, self.cells[KIND]
+        if cells[FILLED] or kind not in (*_SIDE_BY_SIDE, *_END_TO_END):
             return int(cells[FILLED])
-        ints, mark = self.ints, cells[MARK]
-        low, high = 0, min(int(cells[PLACES]), LANE)
+        places, mark, most = self.ints, int(cells[MARK]), LANE
+        if kind in _END_TO_END:
+            places, mark, most = self.ends, 0, ENDS
+        low, high = 0, min(int(cells[PLACES]), most)
         while low < high:
             middle = (low + high) // 2
-            if ints[middle] == mark:
+            if places[middle] == mark:
                 high = middle
             else:
                 low = middle + 1
@@ -96,8 +120,14 @@ class TrayView:
                 return item  # else a living worker has begun it anew under our eyes
 
     def raw(self, count: int) -> bytes:
-        """The first `count` of the values side by side, for `values`."""
-        return b"" if self.cells[KIND] == NONE else bytes(self.area[: count * _CELL])
+        """The first `count` of the values, for `values`."""
+        kind = self.cells[KIND]
+        if kind == NONE:
+            return b""
+        if kind in _END_TO_END:
+            end = int(self.ends[count - 1]) if count else 0
+            return b"".join((_LIST, count.to_bytes(4, "little"), self.data[:end]))
+        return bytes(self.area[: count * _CELL])
 
     def put(self, parts: tuple[bytes, ...]) -> bool:
         """Lay a frame behind the others; False where there is no room."""
@@ -118,7 +148,7 @@ class TrayView:
         many, and the values as they lie here, or frames."""
         cells = self.cells
         kind, base = int(cells[KIND]), int(cells[BASE])
-        if kind == EMPTY or kind > FRAMES or cells[ATTEMPT] != attempt:
+        if kind == EMPTY or kind > PICKLED or cells[ATTEMPT] != attempt:
             return EMPTY, 0, 0, b""
         count = self.count()
         if kind == FRAMES:
@@ -131,8 +161,27 @@ class TrayView:
 
 
 def values(kind: int, count: int, body: bytes) -> list[Any]:
-    """The values that lay side by side in a tray."""
+    """The values that lay in a tray; of PICKLED, some may be pickles `within` a tuple."""
     if kind == NONE:
         return [None] * count
-    found: list[Any] = memoryview(body).cast("q" if kind == INT else "d").tolist()
+    found: list[Any]
+    if kind in _END_TO_END:
+        found = marshal.loads(body)
+    else:
+        found = memoryview(body).cast("q" if kind == INT else "d").tolist()
     return found
+
+
+def plain(value: Any) -> bytes:
+    """A plain value, to be laid end to end with others."""
+    return marshal.dumps(value, FORMAT)
+
+
+def within(pickle: bytes) -> bytes:
+    """The pickle of any other."""
+    return marshal.dumps((..., pickle), FORMAT)
+
+
+def is_within(value: Any) -> bool:
+    """Is this a pickle, and not a plain value? It is the value's second member."""
+    return type(value) is tuple and len(value) == 2 and value[0] is ...

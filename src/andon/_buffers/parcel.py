@@ -128,16 +128,18 @@ class Pickling:
         """The pickle, or a parcel where it is large; raises as `_pickling.dumps` does."""
         apart = _Apart()
         pieces: list[Any] | None = None
-        if self._by_pieces and plainly:
+        if plainly and self._by_pieces:
             pieces = _pieces(obj, apart)
+        elif plainly:
+            data = _pickling.plain_dumps(obj, apart)
+            if data is not None:
+                if not apart and len(data) < LARGE:
+                    return data
+                pieces = [data]
         if pieces is None:
             apart.clear()
-            data = _pickling.dumps(
-                obj, self._main, homeward=self._homeward, plainly=plainly, apart=apart
-            )
-            if not apart and len(data) < LARGE:
-                self._by_pieces = False
-                return data
+            main, homeward = self._main, self._homeward
+            data = _pickling.dumps(obj, main, homeward=homeward, plainly=False, apart=apart)
             pieces = [data]
         parcel = Parcel(pieces, apart)
         self._by_pieces = parcel.stream >= LARGE

@@ -106,9 +106,16 @@ class Answers:
             self._send(_wire.VALUES, 0, current.attempt, meta, body)
 
     def _item_ended(
-        self, held: list[Any], index: int, started: float, fatal: int, last: bool
+        self,
+        held: list[Any],
+        index: int,
+        started: float,
+        fatal: int,
+        last: bool,
+        body: bytes | Parcel | None = None,
     ) -> bool:
-        """Answer for one item; True where the attempt is over with it."""
+        """Answer for one item, whose value may be pickled already; True where the attempt is over
+        with it."""
         now = time.monotonic()
         self._check_self()
         if fatal and held[1] is not None and not current.stopping():
@@ -124,14 +131,12 @@ class Answers:
             halt = None
             self._halted(held, by, index, started, now, end)
             return True
-        body: bytes | Parcel = b""
-        unpicklable = False
-        try:
-            body = self._pickling.dumps(held[0])
-        except BaseException as error:
-            held[1] = error
-            unpicklable = True
-        if unpicklable:
+        if body is None:
+            try:
+                body = self._pickling.dumps(held[0])
+            except BaseException as error:
+                held[1] = error
+        if body is None:
             return self._failure(held, index, started, _wire.STAGE_RESULT, fatal, end, now)
         held.clear()
         if not end and current.cut_short():

@@ -1,5 +1,6 @@
 """Many short items in one go: where values are of one plain type, an item costs little more than
-its call, a look at the stop word, and a place in the tray.
+its call, a look at the stop word, and a place in the tray. (For values of other types, or of more
+than one, see mixed_lane.py.)
 
 Invariants
  1. Before an item begins, the values of all before it lie in the tray, and by that the board says
@@ -24,23 +25,46 @@ from typing import Any
 
 from andon._board import tray
 from andon._board.row import STARTED_NS
+from andon._buffers.parcel import Parcel
 from andon._worker.state import current
 
 _KINDS: dict[type, int] = {int: tray.INT, type(None): tray.NONE, float: tray.FLOAT}
-_FEW, _MANY = 8, 1024  # items, from one look at the clock to the next
-_SHORTLY_NS = 50_000
+FEW, MANY = 8, 1024  # items, from one look at the clock to the next
+SHORTLY_NS = 50_000
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
 def kind_of(value: Any) -> int:
-    """The lane for values of this type; EMPTY: none."""
-    kind = _KINDS.get(type(value), tray.EMPTY)
-    return tray.EMPTY if kind == tray.INT and not _LEAST <= value <= _MOST else kind
+    """The lane for values of this type."""
+    kind = _KINDS.get(type(value), tray.MIXED)
+    return tray.MIXED if kind == tray.INT and not _LEAST <= value <= _MOST else kind
 
 
 def starred(fn: Callable[..., Any]) -> Callable[[Any], Any]:
     """`fn(*item)`, for a run that calls with one argument."""
     return lambda item: fn(*item)
+
+
+def called(fn: Callable[..., Any]) -> Callable[[Any], Any]:
+    """The same where an item is both kinds of arguments."""
+    return lambda item: fn(*item[0], **item[1])
+
+
+class Odd:
+    """What a lane has not taken: a value, or, where it is pickled already, that; or an item whose
+    unpickling has raised this error."""
+
+    __slots__ = ("body", "error", "value")
+
+    def __init__(
+        self,
+        value: Any = None,
+        body: bytes | Parcel | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        self.value = value
+        self.body = body
+        self.error = error
 
 
 def run(
@@ -53,14 +77,14 @@ def run(
     order: int,
     seen: int,
     until: int,
-) -> tuple[Any] | None:
+) -> Odd | None:
     """Call for one item after the other; the first one's value goes to place 1.
 
     Ends with the items; or before the next one, where there is cause to look closer: the byte at
     `word` is set, or the one at `order` is not what was `seen`; at the time `until`; at the end of
     the places. A value that they do not take is returned.
     """
-    at, few = 1, _FEW
+    at, few = 1, FEW
     last = len(places) - 1
     while at <= last:
         stop, before = min(few, last - at + 1) + at, monotonic_ns()
@@ -70,18 +94,18 @@ def run(
         for item in islice(items, stop - at):
             value = fn(item)
             if type(value) is not kind:
-                return (value,)
+                return Odd(value)
             try:
                 places[at] = value
             except ValueError:  # an integer of more than 64 bits, or they are closed
-                return (value,)
+                return Odd(value)
             at += 1
             if memory[word] or memory[order] != seen:
                 return None
         if at < stop:
             return None
-        if monotonic_ns() - before < _SHORTLY_NS:
-            few = min(2 * few, _MANY)
+        if monotonic_ns() - before < SHORTLY_NS:
+            few = min(2 * few, MANY)
     return None
 
 
@@ -95,9 +119,9 @@ def run_without_values(
     order: int,
     seen: int,
     until: int,
-) -> tuple[Any] | None:
+) -> Odd | None:
     """The same where they return None: the one place says how many have."""
-    at, few = 1, _FEW
+    at, few = 1, FEW
     while True:
         stop, before = few + at, monotonic_ns()
         current.cells[STARTED_NS] = before
@@ -106,18 +130,18 @@ def run_without_values(
         for item in islice(items, few):
             value = fn(item)
             if value is not None:
-                return (value,)
+                return Odd(value)
             at += 1
             try:
                 places[0] = at
             except ValueError:  # closed
-                return (None,)
+                return Odd(None)
             if memory[word] or memory[order] != seen:
                 return None
         if at < stop:
             return None
-        if monotonic_ns() - before < _SHORTLY_NS:
-            few = min(2 * few, _MANY)
+        if monotonic_ns() - before < SHORTLY_NS:
+            few = min(2 * few, MANY)
 
 
 def _after_fork_in_child() -> None:

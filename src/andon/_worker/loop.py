@@ -1,6 +1,6 @@
 """A worker's life: read a request, execute it, answer. One thread, blocking; nothing is shared.
 
-    pipe ── read ──▶ Loop ── careful_call, lane.run ──▶ the task
+    pipe ── read ──▶ Loop ── careful_call, Runs ──▶ the task
                        └──▶ Answers ── row, outbox, cord ──▶ board and pipe
 
 Invariants:
@@ -12,28 +12,24 @@ Invariants:
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from andon import _multiprocessing, _wire
 from andon._board import row as _row
-from andon._board.tray import FILLED, NONE
 from andon._buffers import lending
 from andon._buffers.ring import Ring
 from andon._pickling import describe, loads, message_of, type_name
 from andon._worker import children, lane, signals
-from andon._worker.answers import Answers
 from andon._worker.call import careful_call, find_halt, tell_error
 from andon._worker.channel import Channel
-from andon._worker.checkpoint import LOW
-from andon._worker.outbox import PATIENCE_NS
+from andon._worker.runs import Runs
 from andon._worker.state import BY_TOKEN, current
 
 _WARM_AFTER = 0.005  # seconds without a request
 
 
-class Loop(Answers):
+class Loop(Runs):
     """One worker, booted: `run()` never returns."""
 
     def __init__(
@@ -50,8 +46,6 @@ class Loop(Answers):
             main_by_reference=main_by_reference,
             reuse_interrupted=reuse_interrupted,
         )
-        number = self._row_number
-        self._orders_at = self._board.row_offset(number) + _row.ORDER_COUNT * 8 + LOW
         self._functions: dict[int, Callable[..., Any] | bytes | None] = {}
         self._loaded: set[int] = set()
 
@@ -166,7 +160,7 @@ class Loop(Answers):
         items: Sequence[Any] = held.pop(0)
         calls = flags & _wire.CALLS
         kwargs: Any = {}
-        call = lane.starred(fn) if star else fn
+        call = lane.called(fn) if calls else lane.starred(fn) if star else fn
         left, hi, index = iter(items), lo + len(items), lo
         over = False
         while not over:
@@ -198,60 +192,11 @@ class Loop(Answers):
             args = None
             if calls:
                 kwargs = None
-            if not each and index + 1 < hi and held[1] is None and lane.kind_of(held[0]):
-                index, over = self._run_on(call, left, held[0], index, hi, started, fatal)
+            if index + 1 < hi and held[1] is None:
+                index, over = self._run_on(call, left, bool(each), held, index, hi, started, fatal)
             else:
                 over = self._item_ended(held, index, started, fatal, index + 1 == hi)
                 index += 1
-
-    def _run_on(
-        self,
-        fn: Callable[[Any], Any],
-        items: Iterator[Any],
-        value: Any,
-        first: int,
-        hi: int,
-        started: float,
-        fatal: int,
-    ) -> tuple[int, bool]:
-        """Item `first` has returned a plain value: go on in its lane (see lane.py). Answers for
-        all that ended; returns the next item's number, and whether the attempt is over."""
-        self._check_self()
-        cells, tray = self._cells, self._tray
-        seen = cells[_row.ORDER_COUNT]  # before the look: an order after it changes the count
-        self._flush()
-        kind = lane.kind_of(value)
-        places = tray.begin(kind, current.attempt, first, hi - first)
-        places[0] = 1 if value is None else value
-        cells[_row.INDEX] = _row.IN_LANE
-        cells[_row.STARTED_NS] = now = time.monotonic_ns()
-        held: list[Any] = [None, None]
-        current.lane = places
-        if not current.cut_short() and not current.used:
-            run = lane.run_without_values if kind == NONE else lane.run
-            look = self._board.memory, current.slot * 8 + LOW, self._orders_at, seen
-            args = fn, items, type(value), places, *look, now + PATIENCE_NS
-            held = careful_call(run, args, {})
-            self._check_self()  # before anything is pulled or written
-        current.lane = None
-        count = tray.count()
-        index = first + count
-        if index == hi:
-            held[1] = None  # an interrupt that came behind the last item: too late (S34)
-        begun = cells[_row.STARTED_NS] / 1e9
-        odd, error = held
-        if error is not None and fatal and not current.stopping():
-            self._pull(error)  # before anything else (S11)
-        all_told = error is None and odd is None
-        tray.cells[FILLED] = count
-        cells[_row.INDEX] = index - all_told  # then the next one has not begun
-        over = all_told and (index == hi or current.cut_short())
-        self._run_ended(kind, first, count, started, over)
-        if all_told:
-            return index, over
-        held[0] = odd[0] if odd else None
-        odd = error = None
-        return index + 1, self._item_ended(held, index, begun, fatal, index + 1 == hi)
 
     def _load(self, fn_id: int, body: Any, form: Any = _wire.PICKLED) -> tuple[Any, str, list[Any]]:
         """The function, the stage that was reached, and [what the body holds, None] or

@@ -62,12 +62,55 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
                 del values[: known[0]]
                 index, count = index + known[0], count - known[0]
             returned = Returned(values, started_at, ended_at, len(body))
-            events.append(Succeeded(attempt, index, returned, count))
+            if lane == tray.PICKLED:
+                events += _unpickled(attempt, index, returned)
+            else:
+                events.append(Succeeded(attempt, index, returned, count))
         elif kind == _wire.FAILURE:
             events.append(_failed(attempt, meta, body))
         elif kind == _wire.STOPPED:
             events.append(_stopped(attempt, meta, body))
     return events
+
+
+def _unpickled(attempt: int, index: int, returned: Returned) -> list[Event]:
+    """Values some of which are pickles still. One that cannot be unpickled fails its own item, and
+    parts those before it from those behind it."""
+    events: list[Event] = []
+    values, started_at, ended_at = returned.values, returned.started_at, returned.ended_at
+    size = returned.size // len(values)
+    begin = 0
+
+    def tell(end: int) -> None:
+        if begin < end:
+            part = Returned(values[begin:end], started_at, ended_at, size * (end - begin))
+            events.append(Succeeded(attempt, index + begin, part, end - begin))
+
+    while begin < len(values):
+        at, error = _unpickle(values, begin)
+        tell(at)
+        begin = at + 1
+        if error is not None:
+            failure = _unpicklable(error, "the result", "the result")
+            events.append(Failed(attempt, index + at, Raised(failure, started_at, ended_at)))
+    return events
+
+
+def _unpickle(values: list[Any], begin: int) -> tuple[int, BaseException | None]:
+    """In their places; where one could not be, with the error, or else behind the last."""
+    at, before = begin, gate.user
+    try:
+        try:
+            gate.user = before or gate.on_main()  # as in `_loads`
+            for at in range(begin, len(values)):
+                value = values[at]
+                if type(value) is tuple and tray.is_within(value):
+                    values[at] = pickle.loads(value[1])
+        finally:
+            gate.user = before
+    except BaseException as error:
+        return at, error
+    return len(values), None
 
 
 def _failed(attempt: int, meta: Any, body: Any) -> Failed:

@@ -1,0 +1,130 @@
+"""The lane for small values of any type: strings, tuples, objects of the user's (see lane.py, whose
+invariants hold here too).
+
+    item ──(pickled?)──▶ call ──▶ value ── plain ──▶ marshal ─────────────┐
+                                    └───── else ───▶ pickle, in a tuple ──┴──▶ the tray: its bytes,
+                                                                               then where they end
+
+Invariants
+ 1. Interrupts are raised while the item's call runs, and at no other moment (S17): not into
+    pickling and unpickling, which may run user code, and not into a value on its way to the tray
+    (S34).
+ 2. Arguments and value are dropped before the value counts, unless they are plain: a `__del__`
+    that kills the worker kills it within its own item. So are large arguments that were lent.
+ 3. The row says UNPICKLING or PICKLING while user code may run for that, and until its call begins,
+    that the item has not started (S13, S25). What was unpickled is followed by a look of its own
+    at the stop word (S12).
+ 4. Plain are only values that `marshal` brings back as they are. It has no word for bytes of
+    another type than `bytes`, nor for a subclass: so exact types are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from marshal import dumps
+from time import monotonic_ns
+from typing import Any, Final
+
+from andon._board.row import PHASE, PICKLING, RUNNING, STARTED_NS, UNPICKLING
+from andon._board.tray import FORMAT, KIND, PICKLED, TrayView
+from andon._buffers.lending import lent, settle
+from andon._buffers.parcel import Parcel
+from andon._gate import gate
+from andon._worker.lane import FEW, MANY, SHORTLY_NS, Odd
+from andon._worker.state import current
+
+_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None), complex})
+_are_scalars: Final = _SCALARS.issuperset
+# Members of a plain container: one that holds a large string many times would take as many times
+# its memory.
+_MOST_MEMBERS: Final = 16
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is of a built-in type, and, if a container, a small one of such values."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return len(value) <= _MOST_MEMBERS and _are_scalars(map(type, value))
+    if kind is dict:
+        return (
+            len(value) <= _MOST_MEMBERS
+            and _are_scalars(map(type, value))
+            and _are_scalars(map(type, value.values()))
+        )
+    return kind in _SCALARS
+
+
+def run(
+    fn: Callable[[Any], Any],
+    items: Iterator[Any],
+    unpickle: Callable[[Any], Any] | None,
+    pickle: Callable[[Any], bytes | Parcel],
+    view: TrayView,
+    count: int,
+    data: memoryview,
+    memory: memoryview,
+    word: int,
+    order: int,
+    seen: int,
+    until: int,
+) -> Odd | None:
+    """As `lane.run`, of `count` items, the first of which is over; each is a pickle, where there is
+    an `unpickle`. The places are `data`, and the tray's ends."""
+    cells, head, ends = current.cells, view.cells, view.ends
+    at, end = 1, int(ends[0])
+    last, few = min(len(ends), count) - 1, FEW
+    while at <= last:
+        stop, before = min(few, last - at + 1) + at, monotonic_ns()
+        cells[STARTED_NS] = before
+        if before > until:
+            return None
+        for item in islice(items, stop - at):
+            if unpickle is not None:
+                cells[STARTED_NS] = 0
+                cells[PHASE] = UNPICKLING
+                try:
+                    item = unpickle(item)
+                except BaseException as error:
+                    return Odd(error=error)
+                cells[STARTED_NS] = monotonic_ns()
+                cells[PHASE] = RUNNING
+                if memory[word] or memory[order] != seen:
+                    seen = memory[order]
+                    if current.cut_short():
+                        return None
+            gate.user = True
+            value = fn(item)
+            gate.user = False
+            body = None
+            if unpickle is not None:
+                item = None
+            try:
+                if type(value) in _SCALARS or is_plain(value):
+                    packed = dumps(value, FORMAT)
+                else:
+                    len(data)  # is it closed?
+                    cells[PHASE] = PICKLING
+                    body = pickle(value)
+                    if type(body) is not bytes:
+                        return Odd(value, body)
+                    packed = dumps((..., body), FORMAT)
+                    value = None
+                    head[KIND] = PICKLED  # before the first of them counts
+                begin, end = end, end + len(packed)
+                data[begin:end] = packed
+            except BaseException:  # no room, or closed, or it cannot be pickled
+                return Odd(value, body)
+            if body is not None:
+                cells[PHASE] = RUNNING
+            if lent:
+                settle()
+            ends[at] = end
+            at += 1
+            if memory[word] or memory[order] != seen:
+                return None
+        if at < stop:
+            return None
+        if monotonic_ns() - before < SHORTLY_NS:
+            few = min(2 * few, MANY)
+    return None
