@@ -32,6 +32,7 @@ FLOORS: list[set[str]] = [
         "_buffers",
         "_cancelled",
         "_gate",
+        "_locks",
         "_multiprocessing",
         "_pickling",
         "_record",

@@ -8,10 +8,10 @@ once, without the lock, when no other thread pumps; it is bounded by `within` an
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from andon._locks import make_lock
 from andon._record import made, record
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Config:
     reuse_interrupted: bool = False
     prestart: bool = False
     env: dict[str, str | None] = made(default_factory=dict)  # over the parent's; None: not there
-    lock: Any = made(default_factory=threading.RLock)
+    lock: Any = made(default_factory=make_lock)
 
 
 @record()

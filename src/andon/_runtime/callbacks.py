@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 _log = logging.getLogger("andon")
 
@@ -16,23 +17,17 @@ class CallbackThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.RLock()  # a finalizer may come here while the same thread is
+        # No lock: a finalizer may come anywhere in here, and in two pools at once.
+        self._to_start = [True]  # whoever takes that, starts the thread
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def put(self, run: Callable[[], None]) -> bool:
         """Hand one over; False where it is closed or cannot start: then the caller runs it."""
-        with self._lock:
-            if self._closed:
-                return False
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError:  # there can be no more: the caller does it
-                    self._thread = None
-                    return False
-            self._queue.put(run)
+        if self._closed or not (self._thread or self._start()):
+            return False
+        self._queue.put(run)
+        self._run_late()
         return True
 
     def run(self, callback: Callable[[], None]) -> None:
@@ -46,19 +41,51 @@ class CallbackThread:
 
     def close(self, within: float) -> None:
         """Run what is left, then end the thread; waits up to `within` seconds for it."""
-        with self._lock:
-            self._closed = True
-            thread = self._thread
-            if thread is None:
-                return
-            self._queue.put(None)
-        if thread is not threading.current_thread():  # a callback may close the pool
+        self._closed = True
+        thread = self._thread
+        self._queue.put(None)
+        if thread is not None and thread is not threading.current_thread():  # a callback may close
             thread.join(within)
 
+    def _start(self) -> bool:
+        try:
+            self._to_start.pop()
+        except IndexError:  # somebody is at it
+            return True
+        thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except (
+            RuntimeError
+        ):  # there can be no more: the caller does it, and what has come meanwhile
+            self._to_start.append(True)
+            self._run_all()
+            return False
+        self._thread = thread
+        return True
+
     def _loop(self) -> None:
+        self._thread = threading.current_thread()
         while (run := self._queue.get()) is not None:
             _call(run)
             del run
+        self._run_all()
+
+    def _run_late(self) -> None:
+        if self._closed:  # meanwhile: perhaps the thread has ended
+            self._run_all()
+
+    def _run_all(self) -> None:
+        ends = False
+        with suppress(queue.Empty):
+            while True:
+                run = self._queue.get_nowait()
+                if run is None:
+                    ends = True
+                else:
+                    _call(run)
+        if ends:  # that is for the thread
+            self._queue.put(None)
 
 
 def _call(callback: Callable[[], None]) -> None:

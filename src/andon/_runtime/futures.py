@@ -60,6 +60,7 @@ class Future(_Future[T], Generic[T]):
     _item = 0
     _index = 0  # its number within the group
     _dropped = False  # waits no more, though it may stand in the queue
+    _left = False  # its submission is left to who drives
     _stored = PENDING
     _result: Any = None
     _exception: BaseException | None = None

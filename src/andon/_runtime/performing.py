@@ -240,6 +240,9 @@ class Performer:
         # notices to that thread, which looks again after it has let go.
         # A thread that takes events delivers afterwards: this may be that one, interrupted.
         notices = self._notices
+        if notices and self._lock._is_owned():  # a finalizer: nobody is told under the lock
+            self._caps.wake()
+            return
         # While the listener deals with a record, what comes after it waits for that.
         while notices and not self._taking and not self.listener.busy:
             if not self._delivery.acquire(blocking=False):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from andon._gate import uninterrupted
+from andon._locks import make_lock
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _AT_EXIT = 2.0  # seconds for the workers of pools that nobody closed
 
 _open: dict[int, Runtime] = {}
-_lock = threading.RLock()
+_lock = make_lock()
 _paused: list[Runtime] = []
 _quiet: list[Runtime] = []
 
@@ -99,7 +99,7 @@ def _after_fork_in_child() -> None:
     _open.clear()
     _paused.clear()
     _quiet.clear()
-    _lock = threading.RLock()
+    _lock = make_lock()
 
 
 atexit.register(_at_exit)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from andon._core import events as ev
@@ -148,6 +149,18 @@ class Runtime(Submitter):
         self._check_own()
         check_room(TO_STOP)
         with gate:
+            again = partial(
+                self.stop,
+                group,
+                kind,
+                message,
+                source=source,
+                soon=soon,
+                grace=grace,
+                kill_after=kill_after,
+            )
+            if self._must_leave(again):
+                return
             with self._lock:
                 self._take(ev.StopAsked(group.id, kind, message, source, soon, grace, kill_after))
             self._deliver()
@@ -203,9 +216,7 @@ class Runtime(Submitter):
         """Is any task under way, or due to be? Safe without the lock."""
         return bool(self._tasks)
 
-    def wait(
-        self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None = None
-    ) -> bool:
+    def wait(self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """Block until `ready()`, as `wakeup.wait`, and drive the pool meanwhile if need be. Raises
         where it could never end."""
         self.check_wait()
@@ -235,9 +246,7 @@ class Runtime(Submitter):
         """Would blocking in this thread hold up what it waits for? The collector may run a
         finalizer in the driver, or in a thread that holds the lock."""
         return (
-            self._driver.is_current()
-            or self.listener.is_current()
-            or bool(self._lock._is_owned())
+            self._driver.is_current() or self.listener.is_current() or bool(self._lock._is_owned())
         )
 
     def dismiss(self) -> None:
@@ -276,6 +285,7 @@ class Runtime(Submitter):
                 self.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
                 self.dismiss()
                 self._driver.stop(within)
+                self._make_calls_left()
                 left = self._engine.close(within)
                 self._deliver()
                 self.listener.close(within)
@@ -305,6 +315,8 @@ class Runtime(Submitter):
             left = max(0.0, at - time.monotonic())
             within = left if within is None else min(left, within)
         self._engine.pump(within)
+        if self._left:
+            self._make_calls_left()
         with self._lock:
             self._sleeps_until = -math.inf
             at = self._machine.wake_at()

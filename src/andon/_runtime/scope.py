@@ -18,6 +18,7 @@ from typing import Any
 from andon._cancelled import Cancelled
 from andon._engines.inline import running
 from andon._gate import gate
+from andon._locks import make_lock
 from andon._runtime.endings import (
     note_failures,
     raise_first,
@@ -67,7 +68,7 @@ def _inner_ladder(grace: float, kill_after: float) -> tuple[float, float]:
     return min(grace, outer[0]) / 2, min(kill_after, outer[1]) / 2
 
 
-_counting = threading.RLock()  # a finalizer may come here while the same thread is
+_counting = make_lock()
 
 
 def _enter() -> None:
@@ -87,7 +88,7 @@ def _leave() -> None:
 def _after_fork_in_child() -> None:
     global _counting
     _scopes.clear()
-    _counting = threading.RLock()
+    _counting = make_lock()
 
 
 if hasattr(os, "register_at_fork"):

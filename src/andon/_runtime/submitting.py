@@ -11,12 +11,16 @@ Invariants
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from andon._cancelled import Cancelled
 from andon._core import events as ev
 from andon._engines.port import Call
 from andon._gate import gate
+from andon._locks import inside
 from andon._runtime.calls import Bundle
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
@@ -24,7 +28,7 @@ from andon._runtime.performing import Performer
 from andon._runtime.room import TO_STOP, TO_SUBMIT, check_room, has_room
 from andon._runtime.tasks import Sink, Task
 from andon._worker.context import in_context
-from andon.errors import PoolClosedError, WrongProcessError
+from andon.errors import PoolClosedError, TaskCancelledError, WrongProcessError
 
 
 class Submitter(Performer):
@@ -33,6 +37,10 @@ class Submitter(Performer):
     foreign = False  # we are in a forked child: nothing here is ours (S38)
     closing = False
     _ids = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._left: deque[Callable[[], None]] = deque()  # calls of finalizers
 
     def submit(
         self,
@@ -70,24 +78,40 @@ class Submitter(Performer):
         self._check_usable()
         future: Future[Any] = Future(group, call, self.pack(group, call), timeout)
         with gate:
-            with self._lock:
-                self._check_usable()
-                group.check()
-                calls = group.calls
-                if calls.ahead is None:
-                    check_room(TO_SUBMIT)
-                future._index = group.next_index
-                group.next_index += 1
-                calls.add(future)  # if there is no room for that, nothing was submitted
-                group.stats.submitted += 1
-                if calls.ahead is None:
-                    self._hand_over_calls(group)
-            if self._notices:
-                if has_room():
-                    self._deliver()
-                else:
-                    self.wake()
+            if self._must_leave(self._add_late, future, group):
+                future._left = True
+            else:
+                self._add(future, group)
         return future
+
+    def _add(self, future: Future[Any], group: Group) -> None:
+        with self._lock:
+            self._check_usable()
+            group.check()
+            calls = group.calls
+            if calls.ahead is None:
+                check_room(TO_SUBMIT)
+            future._index = group.next_index
+            group.next_index += 1
+            calls.add(future)  # if there is no room for that, nothing was submitted
+            group.stats.submitted += 1
+            if calls.ahead is None:
+                self._hand_over_calls(group)
+        if self._notices:
+            if has_room():
+                self._deliver()
+            else:
+                self.wake()
+
+    def _add_late(self, future: Future[Any], group: Group) -> None:
+        try:
+            self._add(future, group)
+        except Cancelled:
+            why = f"the group takes no more calls ({group.reason})"
+            future._stop(TaskCancelledError(why, reason=group.reason, started=False))
+        except BaseException as error:
+            future.broken(error)
+        future._left = False
 
     def pack(self, group: Group, call: Call) -> Any:
         """Pickle a call, for `submit` (S28)."""
@@ -100,6 +124,8 @@ class Submitter(Performer):
         self._check_own()
         check_room(TO_STOP)
         with gate:
+            if self._must_leave(self.cancel_task, task):
+                return
             with self._lock:
                 self._take(ev.TaskCancelAsked(task.id))
             self._deliver()
@@ -109,6 +135,8 @@ class Submitter(Performer):
         self._check_own()
         check_room(TO_STOP)
         with gate:
+            if self._must_leave(self.cancel_call, future, group, after=future._left):
+                return
             with self._lock:
                 group.calls.late.append(future)
                 if not group.calls.handing:
@@ -120,11 +148,30 @@ class Submitter(Performer):
         self._check_own()
         check_room(TO_STOP)
         with gate:
+            if self._must_leave(self.leave_body, group):
+                return
             with self._lock:
                 if not group.body_left:
                     group.body_left = True
                     self._leave_if_done(group)
             self._deliver()
+
+    def _must_leave(self, call: Callable[..., None], *args: Any, after: bool = False) -> bool:
+        """Is this a finalizer that must not wait for the lock? Then who drives makes the call;
+        also where it is to come `after` one that was left to it."""
+        if not after:
+            if self._lock.acquire(blocking=False):
+                self._lock.release()
+                return False
+            if not inside():
+                return False
+        self._left.append(partial(call, *args))
+        self.wake()
+        return True
+
+    def _make_calls_left(self) -> None:
+        while self._left:
+            self._left.popleft()()
 
     # Under the lock ------------------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ Invariants
 from __future__ import annotations
 
 import os
-import threading
 from typing import Protocol, TypeVar
 
 from andon._buffers import memory
+from andon._locks import make_lock
 
 
 class Closable(Protocol):
@@ -25,7 +25,7 @@ class Closable(Protocol):
 
 T = TypeVar("T", bound="int | Closable")
 
-guard = threading.RLock()
+guard = make_lock()
 _kept: set[int | Closable] = set()
 
 
@@ -79,7 +79,7 @@ def _after_fork_in_child() -> None:
         _close(thing)
     _kept.clear()
     # Not released but new: whoever forked may have held it more than once, and never comes back.
-    guard = threading.RLock()
+    guard = make_lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,6 +5,7 @@ Invariants
  2. `frame` pickles nothing but built-in types: it may run under the engine's lock (see the port).
  3. A function travels once per worker under its number; equal bytes have one number. The bytes
     are remembered by object only where they cannot change: a module's function, by reference.
+ 4. There is no lock: two threads, or a finalizer in between, may give one function two numbers.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import itertools
 import pickle
 import struct
 import sys
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -93,7 +93,6 @@ class Packer:
         self._pickling = Pickling(main_by_reference)
         self._initializer = Packed(Function(0, b""), b"")  # for as long as the pool
         self._numbers = itertools.count(1)
-        self._lock = threading.RLock()  # a collection in here may run a __del__ that submits
         self._by_data: WeakValueDictionary[bytes, Function] = WeakValueDictionary()
         self._by_object: OrderedDict[int, tuple[Any, Function]] = OrderedDict()
         self._recent: deque[Function] = deque(maxlen=8)  # kept, though no call needs them now
@@ -193,17 +192,17 @@ class Packer:
             data = dumps(fn, self._main)
         except Exception as error:
             raise self._error(error, "the function", [("function", fn)]) from error
-        with self._lock:
-            function = self._by_data.get(data)
-            if function is None:
-                function = self._by_data[data] = Function(next(self._numbers), data)
-            if len(data) < _SMALL and function not in self._recent:
-                self._recent.append(function)
-            if isinstance(fn, FunctionType | BuiltinFunctionType | type) and (
-                b"cloudpickle" not in data and len(data) < 1000
-            ):
-                self._by_object[id(fn)] = (fn, function)
-                if len(self._by_object) > _REMEMBERED:
+        function = self._by_data.get(data)
+        if function is None:
+            function = self._by_data[data] = Function(next(self._numbers), data)
+        if len(data) < _SMALL and function not in self._recent:
+            self._recent.append(function)
+        if isinstance(fn, FunctionType | BuiltinFunctionType | type) and (
+            b"cloudpickle" not in data and len(data) < 1000
+        ):
+            self._by_object[id(fn)] = (fn, function)
+            if len(self._by_object) > _REMEMBERED:
+                with suppress(KeyError):
                     self._by_object.popitem(last=False)
         return function
 

@@ -13,13 +13,13 @@ Invariants
 from __future__ import annotations
 
 import os
-import threading
 from bisect import insort
 from collections import deque
 
 from andon._buffers import memory
 from andon._buffers.parcel import Parcel, argument_ticket
 from andon._engines.local import descriptors
+from andon._locks import make_lock
 
 KEEP = 64 << 20
 
@@ -44,14 +44,17 @@ class Store:
     def __init__(self) -> None:
         self.fd = descriptors.shared_memory()
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # not reentrant: who holds it must not come in again
+        self._lock = make_lock()
         self._end = 0  # the memory is endless; pages that were given back are as good as none
         self._free: list[tuple[int, int]] = []  # offset and length, in order, apart from each other
         self._kept = 0  # bytes in `_free`
         self._back: deque[tuple[int, int]] = deque()  # dropped, not yet seen to
 
     def put(self, parcel: Parcel) -> tuple[bytes, Block] | None:
-        """A ticket, and what keeps it good; None where there is no memory for it."""
+        """A ticket, and what keeps it good; None where there is no memory for it, and where we are
+        called by a finalizer in the middle of ourselves."""
+        if self._lock._is_owned():
+            return None
         length = parcel.size + -parcel.size % memory.PAGE
         with self._lock:
             if self.fd < 0:
@@ -90,7 +93,7 @@ class Store:
         self._settle()
 
     def _settle(self) -> None:
-        while self._back and self._lock.acquire(blocking=False):
+        while self._back and not self._lock._is_owned() and self._lock.acquire(blocking=False):
             try:
                 self._sort_out()
             finally:

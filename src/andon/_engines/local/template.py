@@ -21,7 +21,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -35,6 +34,7 @@ from andon._engines.local.interpreter import interpreter, starting
 from andon._engines.local.platform.linux import Hold, Poller
 from andon._engines.local.timers import Handler, Timers
 from andon._gate import uninterrupted
+from andon._locks import make_lock
 from andon._worker import template as far
 from andon._worker.frozen import is_frozen
 from andon._worker.inherited import inherited
@@ -46,7 +46,7 @@ after_fork_hooks: list[Callable[[], None]] = []
 END_WITHIN = 1.0
 _IN_FLIGHT = 8  # launches unanswered at once; more only wait in the template's queue
 
-_lock = threading.RLock()  # a finalizer may come here while the same thread is
+_lock = make_lock()
 _shared: dict[str, Template] = {}
 _exiting = False
 
@@ -422,7 +422,7 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.RLock()
+    _lock = make_lock()
     _shared.clear()
 
 
