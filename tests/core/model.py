@@ -452,16 +452,14 @@ class World:
         elif name == "give":
             self._give_back(t, *rest)
         elif name == "end":
-            del self.tries[t.id]
-            self.looks.discard(t.id)
+            self._back(t)
             self._handle(ev.AttemptEnded(t.id))
             assert self._handle(ev.GivenBack(t.id, item + 1)) == [], "it came late"
         else:
             index, started = rest
             ordered = name == "kill"
             reported = t.cur == t.hi
-            del self.tries[t.id]
-            self.looks.discard(t.id)
+            self._back(t)
             event__ = ev.Died(t.id, ordered, index, started, payload)
             actions = self._handle(event__, reporting=t, failing=t.failing)
             if reported:
@@ -474,6 +472,13 @@ class World:
             elif index is not None or started is not False:
                 resolve = self._expect(actions, t, item, TaskState.FAILED, payload)
                 assert resolve.dead, "S25"
+
+    def _back(self, t: Try) -> None:
+        """What it did not begin goes back to the queue, as parts for two workers at least."""
+        del self.tries[t.id]
+        self.looks.discard(t.id)
+        task = self.tasks[t.task]
+        task.step = min(2 * task.step, (task.size - task.done + 1) // 2)
 
     def _give_back(self, t: Try, index: int) -> None:
         task, view = self.tasks[t.task], self.groups[t.group]
@@ -522,7 +527,7 @@ class World:
         actions = machine.handle(event, self.now)
         self.moves |= {(before, trigger) for _, _, _, _, before, trigger in machine._story}
         told: set[int] = set()  # groups of whose end or stop something was told in this answer
-        for action in actions:
+        for at, action in enumerate(actions):
             match action:
                 case ac.Resolve():
                     told.add(self.tasks[action.task].group)
@@ -534,7 +539,7 @@ class World:
                 case ac.Send():
                     self._sent(action)
                 case ac.Split():
-                    self._split(action, event)
+                    self._split(action, event, actions[at + 1 :])
                 case ac.PullWord():
                     view = self.groups[action.group]
                     assert action.group not in told, "S6: the word comes before all that is told"
@@ -591,9 +596,8 @@ class World:
         assert view.reason is None and not view.pulled and not view.closed, "S12"
         assert not task.owner_asked, "S35: it was asked to stop"
         assert a.lo == task.done and a.lo < a.hi <= task.size
-        most = task.step if task.timeout is None else 1  # S29: one at a time
-        assert a.hi == min(task.size, a.lo + most)
-        task.step *= 2
+        assert a.hi == (task.size if task.timeout is None else a.lo + 1)  # S29: one at a time
+        assert a.hi - a.lo <= task.step
         items = {(task.sink, item) for item in range(a.lo, a.hi)}
         assert not items & self.asked, "S35: it was asked to stop"
         assert a.attempt not in self.tries
@@ -606,13 +610,16 @@ class World:
         self.tries[a.attempt] = Try(a.attempt, a.task, a.group, a.lo, a.lo, a.hi, a.fatal)
         assert len(self.tries) <= self.machine.slots, "I2"
 
-    def _split(self, a: ac.Split, event: ev.Event) -> None:
+    def _split(self, a: ac.Split, event: ev.Event, following: list[ac.Action]) -> None:
         """The runtime tells the same sink, and takes the same numbers."""
         task, index = self.tasks[a.task], a.lo
         step = task.step
         if type(event) is ev.GivenBack and self.tries[event.attempt].task == a.task:
             assert index == event.index
-            step = index - self.tries[event.attempt].lo
+            step = min(index - self.tries[event.attempt].lo, (task.size - index + 1) // 2)
+        elif following and type(following[0]) is ac.Send and following[0].task == a.task:
+            assert task.timeout is None and index == task.done + task.step
+            step = 2 * task.step
         else:
             assert any(sink == task.sink for sink, _ in self.asked), "nobody wanted a part of it"
         assert a.part < 0 and a.part not in self.tasks, "users number theirs from 1"
@@ -631,6 +638,8 @@ class World:
         assert a.count >= 1 and a.index == task.done, "S4: once each, and in order"
         task.done += a.count
         assert task.done <= task.size, "S4"
+        if reporting is not None and reporting.task == a.task and reporting.id not in self.tries:
+            task.step = min(task.step, (task.size - task.done + 1) // 2)
         for item in range(task.index + a.index, task.index + task.done):
             assert view.items[item] is None, "S4: once each"
             view.items[item] = a.state

@@ -22,25 +22,39 @@ def make_line(slots: int = 2) -> Line:
     return line
 
 
-def test_the_rest_is_sent_at_once_as_a_task_of_its_own() -> None:
+def test_the_rest_is_sent_at_once_in_parts_for_all_workers() -> None:
     line = make_line()
     line.submit(10, size=9)
     line.succeed(1, 0, 2)
-    split, send = give_back(line, 1, 4)
+    split, apart, send = give_back(line, 1, 4)
     assert split == ac.Split(10, -1, 4)
-    assert send == ac.Send(2, -1, 1, 4, 8, False)  # four items took long: no more than that
-    line.succeed(2, 4, 4)
-    line.end(2)
+    assert apart == ac.Split(-1, -2, 7)  # the half of it: another worker may want some
+    assert send == ac.Send(2, -1, 1, 4, 7, False)
     line.succeed(1, 2, 2)
     line.end(1)
     assert [a.task for a in of(line.actions, ac.TaskOver)] == [10]
-    assert of(line.actions, ac.Send)[-1] == ac.Send(3, -1, 1, 8, 9, False)
-    line.succeed(3, 8)
+    assert of(line.actions, ac.Send)[-1] == ac.Send(3, -2, 1, 7, 9, False)
+    line.succeed(2, 4, 3)
+    line.end(2)
+    line.succeed(3, 7, 2)
     line.end(3)
     line.leave()
-    assert [a.task for a in of(line.actions, ac.TaskOver)] == [10, -1]
-    assert [(a.index, a.count) for a in line.outcomes(10) + line.outcomes(-1)] == [
-        (0, 2), (2, 2), (4, 4), (8, 1),
+    assert [a.task for a in of(line.actions, ac.TaskOver)] == [10, -1, -2]
+    outcomes = line.outcomes(10) + line.outcomes(-1) + line.outcomes(-2)
+    assert [(a.index, a.count) for a in outcomes] == [(0, 2), (2, 2), (4, 3), (7, 2)]
+
+
+def test_parts_grow_from_as_many_items_as_took_long() -> None:
+    line = make_line()
+    line.submit(10, size=20)
+    give_back(line, 1, 1)
+    sent = [of(line.actions, ac.Send)[-1]]
+    while sent[-1].hi < 20:
+        line.succeed(sent[-1].attempt, sent[-1].lo, sent[-1].hi - sent[-1].lo)
+        line.end(sent[-1].attempt)
+        sent.append(of(line.actions, ac.Send)[-1])
+    assert [(a.task, a.lo, a.hi) for a in sent] == [
+        (-1, 1, 2), (-2, 2, 4), (-3, 4, 8), (-4, 8, 16), (-5, 16, 20),
     ]  # fmt: skip
 
 
@@ -51,9 +65,9 @@ def test_a_rest_is_split_again() -> None:
     assert of(line.actions, ac.Send)[-1] == ac.Send(2, -1, 1, 1, 2, False)
     line.succeed(2, 1)
     line.end(2)
-    assert of(line.actions, ac.Send)[-1] == ac.Send(3, -1, 1, 2, 4, False)
+    assert of(line.actions, ac.Send)[-1] == ac.Send(3, -2, 1, 2, 4, False)
     give_back(line, 3, 3)
-    assert of(line.actions, ac.Split)[-1] == ac.Split(-1, -2, 3)
+    assert of(line.actions, ac.Split)[-1] == ac.Split(-2, -4, 3)
 
 
 @pytest.mark.parametrize("index", [0, 9, 10])
@@ -93,7 +107,7 @@ def test_s25_a_death_fails_the_item_that_ran_and_no_other() -> None:
     give_back(line, 1, 4)
     line.die(1, 0)
     assert [(a.state, a.index) for a in line.outcomes(10)] == [(TaskState.FAILED, 0)]
-    assert of(line.actions, ac.Send)[-1] == ac.Send(3, 10, 1, 1, 4, False)
+    assert of(line.actions, ac.Send)[-1] == ac.Send(3, 10, 1, 1, 3, False)
 
 
 def test_s35_an_item_that_is_alone_with_the_engine_is_stopped_at_once() -> None:

@@ -929,15 +929,21 @@ def test_the_rest_of_a_span_whose_worker_died_goes_to_another_worker() -> None:
     line.submit(11)
     line.succeed(1, 0)
     sent = one(line.die(1, 1), ac.Send)
-    assert sent == ac.Send(2, 10, 1, 2, 4, fatal=False)  # item 1 failed; on with item 2, before 11
-    line.succeed(2, 2, 2)
-    assert line.states(10) == [OK, FAILED, OK, OK]
+    assert sent == ac.Send(2, 10, 1, 2, 3, fatal=False)  # item 1 failed; on with item 2, before 11
+    line.succeed(2, 2)
+    assert one(line.end(2), ac.Send) == ac.Send(3, -1, 1, 3, 4, fatal=False)  # its other half
+    line.succeed(3, 3)
+    assert one(line.end(3), ac.Send).task == 11
+    assert line.states(10) + line.states(-1) == [OK, FAILED, OK, OK]
 
 
 def test_what_a_span_did_not_begin_is_given_back_when_its_worker_leaves(line: Line) -> None:
     line.submit(10, size=3)
     line.succeed(1, 0)
-    assert one(line.end(1), ac.Send) == ac.Send(2, 10, 1, 1, 3, fatal=True)
+    assert of(line.end(1), ac.Send) == [
+        ac.Send(2, 10, 1, 1, 2, fatal=True),
+        ac.Send(3, -1, 1, 2, 3, fatal=True),
+    ]
 
 
 def test_what_was_given_back_can_still_be_cancelled() -> None:

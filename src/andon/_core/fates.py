@@ -19,7 +19,7 @@ from andon._core.actions import (
     TaskOver,
 )
 from andon._core.moves import Moves
-from andon._core.records import ANY, GroupRecord, StopCause, TaskRecord
+from andon._core.records import GroupRecord, StopCause, TaskRecord
 from andon._core.table import GROUP_TABLE, GroupTrigger, TaskTrigger
 from andon.outcome import GroupState, Reason, ReasonKind, StoppedBy, TaskState, Verdict
 from andon.policy import Decision
@@ -259,7 +259,8 @@ class Fates(Moves):
             else:
                 task.stop_cause = None
                 self._move(task, TaskTrigger.GIVE_BACK)
-                task.step = min(2 * task.step, ANY)
+                # Who has yielded for an idle worker's sake takes one half, and that one the other.
+                task.step = min(2 * task.step, (task.size - task.lo + 1) // 2)
                 self._queue_first(task)
                 self._cancel_items(task)
         self._close_if_over(group)

@@ -32,7 +32,7 @@ from andon._core.actions import (
     Send,
 )
 from andon._core.fates import Fates
-from andon._core.records import GroupRecord, StopCause, TaskRecord
+from andon._core.records import ANY, GroupRecord, StopCause, TaskRecord
 from andon._core.table import GroupTrigger, TaskTrigger
 from andon._core.timers import Timers
 from andon.outcome import GroupState, ReasonKind, StoppedBy, TaskState
@@ -222,7 +222,8 @@ class Machine(Fates):
         at = e.index - 1
         if e.index < task.hi:
             rest = self._cut(task, e.index)
-            rest.step = e.index - task.begun_from  # so many took long; the rest may be like them
+            # So many took long, and the rest may be like them; and two workers may want some.
+            rest.step = min(e.index - task.begun_from, (rest.size - rest.lo + 1) // 2)
             self._queue_first(rest)
             self._cancel_items(rest)
         if at in task.cancels:  # the one that runs, and there is no other any more
@@ -278,13 +279,17 @@ class Machine(Fates):
             _, task = group.pending.popitem(last=False)
             if group.pending:
                 ready[ident] = group
+            if task.size - task.lo > task.step and task.timeout is None:
+                rest = self._cut(task, task.lo + task.step)
+                rest.step = min(2 * task.step, ANY)
+                self._queue_first(rest)
             attempt = self._next_attempt
             self._next_attempt += 1
             self._move(task, TaskTrigger.SEND)
             task.attempt = attempt
             # With a timeout, one item at a time: an order given for an item that overran must
             # never reach the next one, which has only begun (S29).
-            task.hi = min(task.size, task.lo + task.step) if task.timeout is None else task.lo + 1
+            task.hi = task.size if task.timeout is None else task.lo + 1
             task.begun_from = task.lo
             attempts[attempt] = task
             group.live[attempt] = task

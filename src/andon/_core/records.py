@@ -25,7 +25,8 @@ class StopCause(Enum):
 class TaskRecord:
     """One task. `lo` is its first item without an outcome; items end in order.
 
-    `begun_from` and `hi` are the ends of what its attempt was given, at most `step` items.
+    `begun_from` and `hi` are the ends of what its attempt was given; at most `step` items travel
+    in one, and what is more becomes a task of its own.
     `cancels` are single items that their owner asked to stop, and that were with the engine then.
     `cancel_from` is the first item that its owner or its group asked to stop (S3), whoever else
     asked before; `failing` the item whose worker has pulled the cord and whose report is on the

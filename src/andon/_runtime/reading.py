@@ -9,8 +9,9 @@ neither finished results nor a failure may wait for it: a thread reads it, in th
 Items travel in spans; a span is transport only, each item has its own outcome (S45). Spans grow
 until one takes `_SHORT` seconds, by the time that the items were measured to take, so that short
 items cost little and a long one never holds up many. The longer a map runs, or is known to run,
-the longer they may take, up to `_LONG`; where the number of the items is known, they become shorter
-again toward its end, so that all workers come to it together. What has been read is not kept back
+the longer they may take, up to `_LONG`, or `_SHARED` where other groups use the same workers; where
+the number of the items is known, they become shorter again toward its end, so that all workers come
+to it together. What has been read is not kept back
 for a full span while a worker is free.
 """
 
@@ -35,10 +36,11 @@ from andon._worker.context import in_context
 from andon.errors import AndonError
 from andon.outcome import Outcome
 
-_SHORT, _LONG = 0.005, 0.02  # seconds that a span takes
+_SHORT, _LONG = 0.005, 0.1  # seconds that a span takes
+_SHARED = 0.02  # the most, where tasks of other groups may wait for the workers
 _PART = 0.05  # of the time that a map has run: so much a span may take
-_SHARES = 2  # of each worker in what is left: one of them is the next span
-_GROWTH = 4
+_SHARES = 1.5  # of each worker in what is left: one of them is the next span
+_GROWTH = 8
 _LEAST = 0.002  # seconds; shares are not made shorter than that
 _SPAN_BYTES = 4 << 20  # of large items or results, so that few of them are on their way at a time
 _WAITING_BYTES = 32 << 20  # of results that nobody has taken; but a few in any case
@@ -312,14 +314,15 @@ class Reading:
 
     def _may_take(self) -> float:
         """Seconds, of a span."""
+        most = _LONG if self._group.runtime.is_alone(self._group) else _SHARED
         if self._length is not None:
-            return _LONG
-        return min(_LONG, max(_SHORT, _PART * (time.monotonic() - self._began)))
+            return most
+        return min(most, max(_SHORT, _PART * (time.monotonic() - self._began)))
 
     def _share(self) -> int:
         """How many of the items that are left a worker should take next."""
         if self._length is None or self._fixed is not None:
             return self._chunk
-        share = (self._length - self._submitted) // (_SHARES * self._slots)
+        share = int((self._length - self._submitted) / (_SHARES * self._slots))
         least = int(_LEAST / self._item_seconds) if self._item_seconds > 0 else 1
         return max(share, least, 1)

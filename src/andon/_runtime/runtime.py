@@ -43,6 +43,7 @@ from andon.token import Token
 
 _HARDEST = 0.0
 _FEW = 100  # tasks
+_FEW_GROUPS = 8  # more of them are not looked at one by one
 _AT_ONCE = 2.0  # seconds to end workers that have done nothing yet
 
 
@@ -211,6 +212,13 @@ class Runtime(Submitter):
                 return False
             self._lock.release()
             return True
+
+    def is_alone(self, group: Group) -> bool:
+        """Has no other group anything under way, as far as a quick look tells?"""
+        groups = list(self._groups.values())
+        return len(groups) <= _FEW_GROUPS and all(
+            other is group or other.stats.done == other.stats.submitted for other in groups
+        )
 
     def is_busy(self) -> bool:
         """Is any task under way, or due to be? Safe without the lock."""

@@ -28,6 +28,7 @@ from andon._engines.local import inbox, postmortem, system
 from andon._engines.local.crew import Crew
 from andon._engines.local.frames import Frame
 from andon._engines.local.handed_down import pack_initializer, take_main
+from andon._engines.local.hunger import Hunger
 from andon._engines.local.ladder import Ladder, Step
 from andon._engines.local.overdue import Overdue
 from andon._engines.local.packing import Packer
@@ -78,6 +79,7 @@ class LocalEngine:
         try:
             self._timers = Timers()
             self._overdue = Overdue(self._timers, self._fresh)
+            self._hunger = Hunger(self._timers, self._overdue.ask)
             self._crew = Crew(
                 config,
                 self._poller,
@@ -232,6 +234,8 @@ class LocalEngine:
     def _patience(self, timeout: float | None) -> float | None:
         if self._out or self._read:
             return 0.0
+        if self._idle and not self._queue:
+            self._hunger.felt(self._idle)
         if self._deaf:
             timeout = POLL_SECONDS if timeout is None else min(timeout, POLL_SECONDS)
         at = self._timers.next_at()
@@ -408,6 +412,7 @@ class LocalEngine:
         if not worker.give(attempt):
             self._crew.wait_for_room(worker)
         self._overdue.watch(worker, attempt)
+        self._hunger.given(worker, attempt)
 
     # The ladder ----------------------------------------------------------------------------------
 

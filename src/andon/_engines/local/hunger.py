@@ -1,0 +1,72 @@
+"""Workers that idle, beside others that have many items before them: these are asked for some.
+
+    idle ── HUNGRY ──▶ the fullest are asked to yield (see overdue.py) ──▶ what they give back
+                                                                           is sent to the idle
+
+Between two tasks every worker idles for a moment, until the parent has sent the next; so nobody is
+asked before that moment has passed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+
+from andon._engines.local.timers import Timer, Timers
+from andon._engines.local.worker_process import WorkerProcess
+from andon._engines.port import Attempt
+
+HUNGRY = 0.001  # seconds
+_WORTH = 0.002  # seconds of work before one that is asked for some: to yield takes as long
+
+
+class Hunger:
+    """Of one engine. `ask` has a worker yield soon."""
+
+    def __init__(self, timers: Timers, ask: Callable[[WorkerProcess, Attempt], None]) -> None:
+        self._timers = timers
+        self._ask = ask
+        self._spans: dict[WorkerProcess, Attempt] = {}  # that were given, and may be over
+        self._timer: Timer | None = None
+
+    def given(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        """A worker was given something."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if attempt.hi - attempt.lo > 1:
+            self._spans[worker] = attempt
+
+    def felt(self, idle: list[WorkerProcess]) -> None:
+        """These are idle and there is nothing to give them, and we are about to wait."""
+        if self._timer is not None:
+            return
+        spans = self._spans
+        for worker in [w for w, attempt in spans.items() if w.attempt is not attempt]:
+            del spans[worker]
+        if any(_left(worker, attempt) for worker, attempt in spans.items()):
+            self._timer = self._timers.at(time.monotonic() + HUNGRY, partial(self._now, idle))
+
+    def _now(self, idle: list[WorkerProcess]) -> None:
+        self._timer = None
+        left = {worker: _left(worker, attempt) for worker, attempt in self._spans.items()}
+        fullest = sorted((worker for worker in left if left[worker]), key=left.__getitem__)
+        for worker in fullest[-len(idle) :]:
+            attempt = self._spans.pop(worker)  # asked once
+            self._ask(worker, attempt)
+
+
+def _left(worker: WorkerProcess, attempt: Attempt) -> float:
+    """Seconds of work that it has before it and could give away; 0: none worth it."""
+    if worker.attempt is not attempt or worker.ladder is not None:
+        return 0.0
+    at = max(attempt.lo, worker.row.index) if worker.begun else attempt.lo
+    items = attempt.hi - at - 1
+    if items <= 0:
+        return 0.0
+    seconds = attempt.packed.seconds
+    if not seconds:
+        return math.inf  # nobody knows
+    return items * seconds if items * seconds > _WORTH else 0.0
