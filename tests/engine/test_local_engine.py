@@ -20,7 +20,15 @@ from psutil import Process
 from andon import _wire
 from andon._board import row as _row
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
-from andon._engines.local import crew, descriptors, engine, ladder, system
+from andon._engines.local import (
+    crew,
+    descriptors,
+    engine,
+    ladder,
+    system,
+    template,
+    template_process,
+)
 from andon._engines.local.engine import LocalEngine
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
@@ -801,6 +809,47 @@ def test_workers_that_were_dismissed_are_replaced_when_work_comes(start_method: 
         d.engine.pump(2 * crew.REPLACE_AFTER)
         assert not d.engine.look()  # nobody comes for nothing
         assert d.value(os.getpid) != before
+
+
+def test_the_first_worker_under_spawn_differs_in_nothing_from_the_others() -> None:
+    """It starts beside the template, and what a shell and the program leave to it is undone."""
+    inheritable = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(inheritable, True)
+    template.close_idle()
+    try:
+        with driver("spawn") as d:
+            pid, first = d.value(os.getpid), d.value(tasks.surroundings)
+            link: Any = d.engine._crew._link
+            assert d.value(os.getppid) == link.template.pid
+            os.kill(pid, signal.SIGKILL)
+            d.until(lambda: not any(row.pid == pid for row in d.engine.look()))
+            assert d.value(tasks.surroundings) == first
+    finally:
+        os.close(inheritable)
+
+
+@pytest.mark.parametrize("why", ["no shell", "ignored", "descriptors"])
+def test_under_spawn_the_first_worker_may_also_start_behind_the_template(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template.close_idle()
+    if why == "no shell":
+        monkeypatch.setattr(template_process, "_SHELL", "/nowhere/sh")
+    before = signal.getsignal(signal.SIGQUIT)
+    if why == "ignored":
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        with driver("spawn") as d:
+            if why == "descriptors":
+                highest = max(map(int, os.listdir("/proc/self/fd")))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 12, limit[1]))
+            ignored = d.value(signal.getsignal, signal.SIGQUIT)
+            assert (ignored == signal.SIG_IGN) == (why == "ignored")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        signal.signal(signal.SIGQUIT, before)
+        template.close_idle()
 
 
 def test_an_open_that_fails_leaves_nothing() -> None:

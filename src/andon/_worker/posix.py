@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 from andon._worker import children, signals
 
@@ -20,18 +21,30 @@ _HIGH = (300, 100, 40)  # tasks close low descriptors; as high as the limit lets
 
 def first_acts(given: Sequence[int], start_method: str) -> list[int]:
     """Its own process group, the lifeline, its signals; the descriptors, in their new places."""
+    prepared = start_method == "spawn" and os.getpgrp() == os.getpid()  # before the exec
+    if sys.platform == "linux" and start_method == "spawn" and not prepared:
+        _undo_shell(given)
     _own_group()
     fds = [_move_high(fd) for fd in given]
     requests, answers, lifeline, stack = fds[:4]
     _hold_lifeline(lifeline, stack)
     signals.install()
-    if sys.platform == "linux" and start_method != "spawn":  # before an exec the launcher does it
+    if sys.platform == "linux" and not prepared:
         with suppress(ImportError, OSError, AttributeError):
             children.become_subreaper()
     _dump_stacks_to(stack)
     for fd in (requests, answers):
         os.set_blocking(fd, True)
     return fds
+
+
+def _undo_shell(given: Sequence[int]) -> None:
+    """We were started beside the template: whatever else was inherited goes, and what a shell has
+    its background processes ignore is not."""
+    bounds = [2, *sorted(given), 1 << 20]
+    for low, high in pairwise(bounds):
+        os.closerange(low + 1, high)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def _own_group() -> None:

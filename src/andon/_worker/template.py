@@ -8,6 +8,7 @@ threads thus never forks workers itself.
 
 Messages are marshalled tuples; descriptors travel beside them (SCM_RIGHTS).
     to the template:   ("launch", serial, n) + n descriptors   start a worker
+                       ("adopt", serial)                       have the one that was started beside
                        ("kill", serial)                        SIGKILL a worker and its group
                        ("connect",) + 1 descriptor             serve one more peer
                        ("leave",)                              leave with the last worker
@@ -100,6 +101,7 @@ class Template:
         method: str,
         command: list[str],
         dispositions: dict[int, Any],
+        first: int = 0,
     ) -> None:
         self._method = method
         self._command = command  # of a spawned worker: interpreter and flags
@@ -108,7 +110,8 @@ class Template:
         self._root = _Peer(root)
         self._peers: dict[int, _Peer] = {self._root.fd: self._root}
         self._children: dict[int, _Child] = {}  # by pidfd
-        self._pids: set[int] = set()  # of registered workers
+        self._first = first  # a worker that was started beside us, until somebody has it
+        self._pids = {first} if first else set()  # of registered workers
         self._dying: list[_Child] = []  # reaped; their orphans are not yet gone
         self._strays: dict[int, int] = {}  # pid -> pidfd (-1: none) of orphans under way
         self._leaving = False  # nothing more is to be launched
@@ -167,6 +170,9 @@ class Template:
         message = marshal.loads(data)
         if message[0] == "launch":
             self._launch(peer, message[1], message[2], fds)
+        elif message[0] == "adopt":
+            pid, self._first = self._first, 0
+            self._enter(peer, message[1], pid)
         elif message[0] == "kill":
             for child in self._children.values():
                 if child.serial == message[1]:
@@ -216,6 +222,8 @@ class Template:
         peer.sock.close()
         if peer is self._root:
             self._leave_at = time.monotonic() + 2 * ORPHAN_WAIT
+            if self._first:
+                _kill_group(self._first)
         for child in list(self._children.values()):
             if child.peer is peer or not self._root.open:
                 _kill_group(child.pid)
@@ -227,23 +235,28 @@ class Template:
             if len(fds) < expected:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = self._spawn(serial, fds) if self._method == "spawn" else self._fork(serial, fds)
-            try:
-                os.setpgid(pid, pid)  # the worker does it too; whoever comes first
-            except OSError:
-                pass
-            try:
-                pidfd = os.pidfd_open(pid)
-            except OSError:
-                _kill_group(pid)
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                raise
         except OSError as exc:
             self._send(peer, ("failed", serial, exc.errno or 0, str(exc)))
             return
         finally:
             for fd in fds:
                 os.close(fd)
+        try:
+            os.setpgid(pid, pid)  # the worker does it too; whoever comes first
+        except OSError:
+            pass
+        self._enter(peer, serial, pid)
+
+    def _enter(self, peer: _Peer, serial: int, pid: int) -> None:
+        """Register a worker, and tell that it was born."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as exc:
+            _kill_group(pid)
+            os.waitpid(pid, 0)
+            self._pids.discard(pid)
+            self._send(peer, ("failed", serial, exc.errno or 0, str(exc)))
+            return
         child = _Child(serial, pid, pidfd, peer)
         self._children[pidfd] = child
         self._pids.add(pid)
@@ -453,7 +466,7 @@ def _load(name: str) -> None:
         pass  # it fails again, and is reported, where it is used
 
 
-def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:
+def serve(root: socket.socket, method: str, command: list[str], first: int = 0) -> NoReturn:
     """Be a template until the parent is gone. Never returns, runs no exit handlers."""
     code = 70
     try:
@@ -480,7 +493,8 @@ def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:
         # and an inherited object's finalizer is no business of this process.
         gc.disable()
         gc.freeze()
-        Template(root, method, command, dispositions).run()
+        template = Template(root, method, command, dispositions, first)
+        template.run()  # and then it is left as it is: nothing is closed one by one
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -489,8 +503,10 @@ def serve(root: socket.socket, method: str, command: list[str]) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Entry of a fresh interpreter: `argv` holds the socket, the method and the command."""
+    """Entry of a fresh interpreter: `argv` holds the socket, the method, the command of a worker,
+    and the process number of one that was started beside us (0: none)."""
     fd = int(sys.argv[1])
     os.closerange(fd + 1, 1 << 20)  # what the parent had made inheritable is not ours
     os.closerange(3, fd)
-    serve(socket.socket(fileno=fd), sys.argv[2], sys.argv[3:])
+    os.set_inheritable(fd, False)
+    serve(socket.socket(fileno=fd), sys.argv[2], sys.argv[3:-1], int(sys.argv[-1]))

@@ -17,7 +17,9 @@
     descriptors.py     what a forked child of ours must not keep open
     system.py          this system's poller, launcher and holds of processes, out of
       platform/          linux, macos, windows
-      template.py        our end of the process that starts workers on Linux
+      template.py        which processes start workers on Linux: one a pool, or shared
+      template_process.py  one of them: how it is started, and ended
+      link.py            an engine's connection to it
       spawner.py         starts workers itself, elsewhere
       interpreter.py     how both start a fresh interpreter
       threads.py         waits by threads: Windows

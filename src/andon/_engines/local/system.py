@@ -10,9 +10,10 @@ import sys
 from functools import partial
 
 if sys.platform == "linux":
+    from andon._engines.local.link import Link as Launcher
     from andon._engines.local.platform.linux import Hold, Poller, wants_core
-    from andon._engines.local.template import Link as Launcher
-    from andon._engines.local.template import connect, exists
+    from andon._engines.local.template import connect
+    from andon._engines.local.template_process import exists
 elif sys.platform == "win32":
     from andon._engines.local import spawner
     from andon._engines.local.platform.windows import Hold
