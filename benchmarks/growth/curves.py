@@ -129,8 +129,9 @@ def _close(opened: list[tuple[contextvars.Context, andon.TaskGroup]]) -> None:
 
 
 def groups(size: int) -> Values:
-    """Tasks go to each in turn."""
-    count = 5_000
+    """Tasks go to each in turn. Each gets enough for them to travel together: that a group of five
+    tasks takes two frames says nothing of how many groups are open."""
+    count = max(5_000, 50 * size)
 
     def run() -> None:
         futures = []

@@ -8,12 +8,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import wait
+from types import FrameType
 from typing import Any, ClassVar
 
 import pytest
@@ -497,3 +499,46 @@ def test_a_result_goes_when_its_future_does_though_another_call_is_under_way(
     eventually(lambda: all(v() is None for v in values), what="gone")
     place.release()
     assert long.result(PATIENCE) == 1
+
+
+def test_to_cancel_calls_that_wait_one_by_one_takes_each_as_long(
+    pool: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    """Counted in lines, whatever the machine has to do beside."""
+    steps = {}
+    for count in (100, 1600):
+        while pool._loose.calls._most < count:
+            wait([pool.submit(negate, i) for i in range(200)])
+        gate, ahead = stage(), stage()
+        holding = held(pool.submit, gate)
+        assert holding.pop().cancel()
+        holding.append(pool.submit(busy, ahead))
+        futures = [pool.submit(negate, i) for i in range(count)]
+        gate.release()
+        ahead.wait()  # now half of them travel together, and wait for a worker
+        eventually(lambda: len(pool._loose.calls) <= count // 2, what="bundled")  # noqa: B023
+        steps[count] = lines(lambda futures=futures: [f.cancel() for f in futures]) / count  # type: ignore[misc]
+        assert all(f.cancelled() for f in futures)
+        gate.release()
+        ahead.release()
+        assert [f.result(PATIENCE) for f in holding] == [None] * 3
+    assert steps[1600] < 1.5 * steps[100], steps
+
+
+def lines(call: Callable[[], object]) -> int:
+    """How many lines of andon's own code does this thread run for it?"""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if "/andon/" not in frame.f_code.co_filename:
+            return None
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(None)
+    return count

@@ -123,12 +123,11 @@ class Fates(Moves):
 
     def _cancel_items(self, task: TaskRecord) -> None:
         """It waits, and some of its items are to stop."""
-        while task.cancels:
-            last = max(task.cancels)
-            task.cancels -= {last}
-            if last < task.lo:
+        cancels, task.cancels = task.cancels, frozenset()
+        for item in sorted(cancels, reverse=True):
+            if item < task.lo:
                 return
-            self._cancel_item(task, last)
+            self._cancel_item(task, item)
 
     def _cancel_waiting(self, task: TaskRecord) -> None:
         group = task.group
@@ -146,8 +145,9 @@ class Fates(Moves):
         self._next_part -= 1
         rest.lo = at
         rest.step = task.step
-        rest.cancels = frozenset(item for item in task.cancels if item >= at)
-        task.cancels -= rest.cancels
+        if task.cancels:
+            rest.cancels = frozenset(item for item in task.cancels if item >= at)
+            task.cancels -= rest.cancels
         task.size = at
         task.hi = min(task.hi, at)
         self._tasks[rest.id] = rest

@@ -82,7 +82,8 @@ class Capabilities:
     word is seen by every worker, as declared. `pack(call)` is run in the submitting thread;
     `weigh(packed)` tells the bytes of what is large in it; `bundle(calls)` packs the first few of
     several packed calls, those that can travel together, as the items of one, and tells how many
-    (None: it cannot). `wake()` ends a running `pump` early,
+    (None: it cannot); `function(packed)` is the same object for all calls of one function, on which
+    the runtime notes how many of them to bundle. `wake()` ends a running `pump` early,
     from any thread. `preparing()`: does a worker that was started still have the initializer to
     run? `dismiss()`: no more work is expected, so idle workers may leave; should some come all the
     same, it gets others. Called with the runtime's lock held; never blocks.
@@ -96,6 +97,7 @@ class Capabilities:
     wake: Callable[[], None]
     weigh: Callable[[Any], int] = lambda packed: 0
     bundle: Callable[[Iterable[Any]], tuple[Any, int]] | None = None
+    function: Callable[[Any], Any] = lambda packed: packed
     preparing: Callable[[], bool] = lambda: False
     dismiss: Callable[[], None] = lambda: None
 

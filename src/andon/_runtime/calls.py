@@ -6,7 +6,8 @@
 A worker that gets one short call at a time mostly waits. So while calls come faster than workers
 take them, they travel in bundles: one task of the machine, of which each call is an item, with a
 future and an outcome of its own. Bundles grow as long as they take little time, as spans do; and
-as of spans, what stands behind a long call is given back.
+as of spans, what stands behind a long call is given back. A group begins with what others have
+found of the same function: there may be a thousand of them with a few calls each.
 
 Invariants
  1. While calls wait here, a task of theirs waits in the machine, `ahead` of them: so their group
@@ -43,13 +44,25 @@ def may_travel_together(policy: Policy) -> bool:
     return policy.first_failure_decides or (policy.failures_only and not policy.raises)
 
 
+class Waiting:
+    """How many calls wait in all groups of a pool."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Calls:
     """One group's."""
 
     __slots__ = (
+        "_all",
         "_bundle",
         "_count",
+        "_function",
         "_most",
+        "_new",
         "_slots",
         "_waiting",
         "ahead",
@@ -57,12 +70,15 @@ class Calls:
         "late",
     )
 
-    def __init__(self, capabilities: Capabilities, policy: Policy) -> None:
+    def __init__(self, capabilities: Capabilities, policy: Policy, waiting: Waiting) -> None:
         self._slots = capabilities.slots
         self._bundle = capabilities.bundle if may_travel_together(policy) else None
+        self._function = capabilities.function
+        self._all = waiting
         self._waiting: deque[Future[Any]] = deque()
         self._count = 0  # of those that wait, less those that were dropped
         self._most = 1  # in a bundle
+        self._new = True  # nothing of it was measured yet
         self.ahead: Task | None = None
         self.handing = False  # some are on their way to the machine
         self.late: deque[Future[Any]] = deque()  # cancelled by a finalizer meanwhile
@@ -75,12 +91,14 @@ class Calls:
         """It waits."""
         self._waiting.append(future)
         self._count += 1
+        self._all.count += 1
 
     def drop(self, future: Future[Any]) -> None:
         """It does not any more."""
         future._dropped = True
         if self._count:
             self._count -= 1
+            self._all.count -= 1
         if not self._count:
             self._waiting.clear()
 
@@ -89,7 +107,10 @@ class Calls:
         with what was made of their calls. None where there are only such as do not wait any more.
         """
         futures: list[Future[Any]] = []
-        most = min(self._most, -(-self._count // self._slots))
+        if self._new and self._bundle is not None and self._waiting:
+            self._most = max(self._most, self._function(self._waiting[0]._packed).together)
+        # A worker's share of what waits in the pool, and never less than that of ours.
+        most = min(self._most, self._count, -(-self._all.count // self._slots))
         taken = self._take(futures, most)
         packed = next(taken, None)
         if most > 1 and futures and futures[0]._timeout is None and self._bundle is not None:
@@ -98,8 +119,11 @@ class Calls:
                 self._waiting.appendleft(futures.pop())
         count = len(futures)
         self._count -= count
+        self._all.count -= count
         if not futures and not self._waiting:
-            self._count = 0
+            count = self._count
+            self._count -= count
+            self._all.count -= count
         return packed, futures
 
     def all(self) -> list[list[Future[Any]]]:
@@ -114,12 +138,16 @@ class Calls:
             runs.append(futures)
             count = len(futures)
             self._count -= count
+            self._all.count -= count
 
-    def measured(self, seconds: float) -> None:
+    def measured(self, packed: Any, seconds: float) -> None:
         """So long has a call taken."""
         fits = int(_SECONDS / seconds) if seconds > 0 else _LONGEST
         # Grow by doubling, so that one short call among long ones does no harm.
-        self._most = max(1, min(2 * self._most, fits, _LONGEST))
+        before, self._most = self._most, max(1, min(2 * self._most, fits, _LONGEST))
+        self._new = False
+        if self._most != before and self._bundle is not None and packed is not None:
+            self._function(packed).together = self._most
 
     def _take(
         self, futures: list[Future[Any]], most: int, *, timed: bool = False
@@ -155,6 +183,7 @@ class Bundle:
 
     def bind(self, task: Task) -> Bundle:
         """They have a task now."""
+        task.parts = [task]
         for item, future in enumerate(self._futures):
             assert future is not None
             future._task, future._item = task, item
@@ -172,16 +201,13 @@ class Bundle:
         futures = self._told(task, first, first + len(values))
         for future, value in zip(futures, values, strict=True):
             future._succeed(value)
-        self._calls.measured((run.ended_at - run.started_at) / len(values))
+        self._calls.measured(task.packed, (run.ended_at - run.started_at) / len(values))
 
     def over(self, task: Task) -> None:
         """A sink's method."""
 
     def split(self, task: Task, part: Task) -> None:
-        """A sink's method."""
-        for future in self._futures[part.first :]:
-            if future is not None and future._task is task:
-                future._task = part
+        """A sink's method; `Task.part` finds it."""
 
     def broken(self, error: BaseException) -> None:
         """A sink's method."""

@@ -213,7 +213,7 @@ class Future(_Future[T], Generic[T]):
     def take_run(self, task: Task, run: Run) -> None:
         """The value; a sink's method."""
         self._succeed(run.values[0])
-        task.group.calls.measured(run.ended_at - run.started_at)
+        task.group.calls.measured(task.packed, run.ended_at - run.started_at)
 
     def over(self, task: Task) -> None:
         """A sink's method; `take` has said it all."""

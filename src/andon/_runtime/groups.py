@@ -53,7 +53,7 @@ class Group:
         self.parent: Token | None = None
         self.variables: Variables = ()  # travel with each task
         self.next_index = 0
-        self.calls = Calls(runtime.capabilities, policy)
+        self.calls = Calls(runtime.capabilities, policy, runtime.waiting)
         self.body_left = False
         self.leaving_told = False  # to the machine
         self.keep_outcomes = keep_outcomes

@@ -190,6 +190,7 @@ class Runtime(Submitter):
         """Does the board show this item of a task in user code?"""
         self._check_own()
         with self._lock:
+            task = task.part(item)
             return any(
                 row.attempt == task.attempt is not None
                 and row.index == item

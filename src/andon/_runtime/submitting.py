@@ -21,7 +21,7 @@ from andon._core import events as ev
 from andon._engines.port import Call
 from andon._gate import gate
 from andon._locks import inside
-from andon._runtime.calls import Bundle
+from andon._runtime.calls import Bundle, Waiting
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
 from andon._runtime.performing import Performer
@@ -41,6 +41,7 @@ class Submitter(Performer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._left: deque[Callable[[], None]] = deque()  # calls of finalizers
+        self.waiting = Waiting()
 
     def submit(
         self,
@@ -233,6 +234,7 @@ class Submitter(Performer):
                 finally:
                     calls.handing = False
             if task is not None:
+                task = task.part(future._item)
                 task.asked.add(future._item)
                 self._take(ev.TaskCancelAsked(task.id, item=future._item))
         if calls and calls.ahead is None:

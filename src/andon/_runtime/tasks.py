@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import reprlib
+from bisect import bisect_right, insort
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from andon._core.actions import Resolve
@@ -53,6 +55,7 @@ class Task:
         "id",
         "index",
         "packed",
+        "parts",
         "sink",
         "size",
         "timeout",
@@ -80,6 +83,7 @@ class Task:
         self.first = 0  # item that is its own, and not another part's
         self.calls: list[Call | None] | None = None  # of a bundle, one an item
         self.asked: set[int] = set()  # items that their owner asked to stop, each alone
+        self.parts: list[Task] | None = None  # of a bundle, in order: it, and what was split off
 
     def rest(self, ident: int, first: int) -> Task:
         """The rest of its items, from there on, as a task of its own, for the same sink."""
@@ -87,9 +91,18 @@ class Task:
             ident, self.group, self.index, self.size, self.call, self.packed, self.timeout
         )
         part.first, part.calls, part.asked = first, self.calls, self.asked
+        if self.parts is not None:
+            part.parts = self.parts
+            insort(self.parts, part, key=_first)
         part.sink = self.sink
         self.sink.split(self, part)
         return part
+
+    def part(self, item: int) -> Task:
+        """The part of a bundle that has this item now."""
+        if self.parts is None:
+            return self
+        return self.parts[bisect_right(self.parts, item, key=_first) - 1]
 
     def cancel(self) -> None:
         """Ask the machine to stop this task alone."""
@@ -118,6 +131,10 @@ class Task:
         return f"{name}({text})"
 
 
+_first = attrgetter("first")
+_NONE: frozenset[int] = frozenset()
+
+
 class Run:
     """Items that follow each other and have all succeeded: what is the same for all is said once.
 
@@ -141,8 +158,13 @@ class Run:
         self.started_at = returned.started_at
         self.ended_at = returned.ended_at
         self.size = returned.size
-        # Of a copy: another thread, or a finalizer, may add to it meanwhile.
-        self._asked = {task.index + item for item in task.asked.copy()}
+        # As of now: what is asked for later changes nothing.
+        asked, first = task.asked, self.index - task.index
+        self._asked = (
+            {self.index + i for i in range(len(self.values)) if first + i in asked}
+            if asked
+            else _NONE
+        )
 
     def outcomes(self) -> list[Outcome]:
         """One for each."""

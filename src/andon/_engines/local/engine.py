@@ -118,6 +118,7 @@ class LocalEngine:
             weigh=Packer.weigh,
             # A worker that is to do so many tasks does no more of them.
             bundle=Packer.bundle if config.max_tasks_per_worker is None else None,
+            function=Packer.function,
             preparing=self._crew.preparing,
             dismiss=self._dismiss,
         )

@@ -39,11 +39,12 @@ _BYTES = struct.Struct("<cQ")  # BINBYTES8 and the length
 class Function:
     """A pickled callable."""
 
-    __slots__ = ("__weakref__", "data", "id")
+    __slots__ = ("__weakref__", "data", "id", "together")
 
     def __init__(self, ident: int, data: bytes) -> None:
         self.id = ident
         self.data = data
+        self.together = 1  # so many calls of it: a note of the runtime
 
 
 class Packed:
@@ -143,6 +144,11 @@ class Packer:
         together = Packed.span(first.function, [p.body for p in items], False, False)
         together.calls = True
         return together, len(items)
+
+    @staticmethod
+    def function(packed: Packed) -> Function:
+        """What it is a call of."""
+        return packed.function
 
     @staticmethod
     def weigh(packed: Packed) -> int:
