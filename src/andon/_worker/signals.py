@@ -45,7 +45,7 @@ else:
 _bare: Any = sys.modules.get("_signal", signal)
 get_handler: Callable[[int], Any] = _bare.getsignal
 set_handler: Callable[[int, Any], Any] = _bare.signal
-_IGNORED = int(signal.SIG_IGN)
+_IGNORED, _DEFAULT = int(signal.SIG_IGN), int(signal.SIG_DFL)
 
 
 def on_interrupt(signum: int, frame: FrameType | None) -> None:
@@ -97,11 +97,11 @@ def unwinding(exc: BaseException | None) -> bool:
 def install() -> None:
     """All signals of a new worker; inherited handlers of the parent's go (gh-94454)."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(_FROM_TERMINAL, signal.SIG_IGN)
-    signal.signal(INTERRUPT_SIGNAL, on_interrupt)
+    for number in _bare.valid_signals():
+        if callable(get_handler(number)):
+            set_handler(number, _DEFAULT)
+    set_handler(_FROM_TERMINAL, _IGNORED)
+    set_handler(INTERRUPT_SIGNAL, on_interrupt)
     sys.unraisablehook = _quiet(sys.unraisablehook)
     if sys.platform != "win32":
         # Last: what the launcher may have held back arrives now.
