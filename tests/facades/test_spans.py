@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import andon
+from andon._engines.port import Call
+from andon._runtime import reading, sending
 from tests.support import Stage
 
 MakeStage = Callable[..., Stage]
@@ -176,3 +178,32 @@ def test_S28_results_that_cannot_be_unpickled_fail_alone(numbers: Any) -> None:
 
 def _of_first(fn: Callable[[int], Any], numbers: list[int]) -> Any:
     return fn(numbers[0])
+
+
+def spun(number: int) -> int:
+    for _ in range(3000):
+        pass
+    return number
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_spans_are_shorter_where_others_wait_for_the_workers(
+    shared: bool, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Call] = []
+
+    def submit_items(group: Any, call: Call, *args: Any, **kwargs: Any) -> None:
+        sent.append(call)
+        sending.submit_items(group, call, *args, **kwargs)
+
+    monkeypatch.setattr(reading, "submit_items", submit_items)
+    running, go = stage("running"), stage("go")
+    with andon.Pool(2) as pool, andon.TaskGroup(pool=pool) as others:
+        if shared:
+            others.submit(held, Item(0, running, go))
+            running.wait()
+        assert pool.map(spun, range(10_000)) == list(range(10_000))
+        go.release()
+    most = reading._SHARED if shared else reading._LONG
+    assert max(call.seconds for call in sent if len(call.items) > 1) <= most
+    assert sum(len(call.items) for call in sent) == 10_000
