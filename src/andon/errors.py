@@ -239,7 +239,12 @@ class PoolBrokenError(_Broken):
 
 
 class InitializerError(PoolBrokenError):
-    """The pool's initializer raised in a worker (S42); `__cause__` is its error."""
+    """The pool's initializer raised in a worker (S42): `original`, as text; `__cause__` has its
+    traceback."""
+
+    def __init__(self, message: str, *, original: str = "") -> None:
+        super().__init__(message)
+        self.original = original
 
 
 class PoolClosedError(AndonError, RuntimeError, ValueError):

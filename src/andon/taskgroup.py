@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -239,7 +240,7 @@ def submit_lone(
             raise
     broken = group.broken
     if isinstance(broken, PoolBrokenError):
-        raise type(broken)(*broken.args) from broken.__cause__
+        raise copy(broken) from broken.__cause__
     raise TaskCancelledError(
         f"the pool takes no more calls ({group.reason})",
         reason=group.reason,

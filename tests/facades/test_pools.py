@@ -131,6 +131,8 @@ def test_S42_an_initializer_that_raises(start_method: str) -> None:
         with pytest.raises(andon.InitializerError) as caught:
             pool.map(square, range(3))
     assert "no licence" in str(caught.value) + str(caught.value.__cause__)
+    assert caught.value.original == "OSError: no licence"
+    assert pickle.loads(pickle.dumps(caught.value)).original == caught.value.original
 
 
 def test_max_tasks_per_worker(start_method: str) -> None:

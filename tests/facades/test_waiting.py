@@ -56,6 +56,22 @@ def _sleep_in(pid: int) -> int:
     return pid
 
 
+class SlowHere:
+    """Takes a while to be unpickled in the parent, whoever is at it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _nap_in, (self.pid,)
+
+
+def _nap_in(pid: int) -> int:
+    if os.getpid() == pid:
+        time.sleep(2)
+    return pid
+
+
 @pytest.fixture
 def driven(start_method: str) -> Iterator[andon.ProcessPoolExecutor]:
     """Driven by the main thread, at least when it next waits."""
@@ -132,6 +148,21 @@ def test_a_wait_that_drives_keeps_its_timeout(
         with pytest.raises(TimeoutError):
             long.result(timeout)
     gate.release()
+    long.result(60)
+
+
+def test_a_wait_with_a_timeout_does_not_unpickle_what_is_not_its_own(
+    driven: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    gate = stage()
+    drive(driven)
+    other, long = driven.submit(SlowHere, os.getpid()), driven.submit(gate.hold)
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        long.result(0.3)
+    assert time.monotonic() - begun < 1.5
+    gate.release()
+    assert other.result(60) == os.getpid()
     long.result(60)
 
 

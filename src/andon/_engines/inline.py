@@ -21,6 +21,7 @@ from andon._cancelled import Cancelled
 from andon._core import events as ev
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._engines.port import Attempt, Call, Capabilities, Config, Row
+from andon._pickling import describe
 from andon.errors import InitializerError
 from andon.outcome import StoppedBy
 from andon.token import Token
@@ -110,7 +111,8 @@ class InlineEngine:
             try:
                 self._config.initializer(*self._config.initargs)
             except BaseException as cause:
-                error = InitializerError(f"the initializer raised {cause!r}")
+                told = describe(cause)
+                error = InitializerError(f"the initializer raised {told}", original=told)
                 error.__cause__ = cause
                 self._post([ev.Broke(str(error), error)])
                 return False

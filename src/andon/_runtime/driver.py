@@ -132,6 +132,9 @@ class Driver:
             on_main = gate.on_main()
             if on_main and (sys.platform == "win32" or handlers.any()):
                 return
+            # Who wants to be back in time does not unpickle what is not its own.
+            if deadline is not None and self._runtime.is_busy(beside=1):
+                return
             if not has_much_room() or not self._seat.acquire(False):
                 return
             self._owner = get_ident()

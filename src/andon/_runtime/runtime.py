@@ -221,9 +221,9 @@ class Runtime(Submitter):
             other is group or other.stats.done == other.stats.submitted for other in groups
         )
 
-    def is_busy(self) -> bool:
-        """Is any task under way, or due to be? Safe without the lock."""
-        return bool(self._tasks)
+    def is_busy(self, beside: int = 0) -> bool:
+        """Is any task under way, or due to be, beside so many? Safe without the lock."""
+        return len(self._tasks) > beside
 
     def wait(self, wakeup: Wakeup, ready: Callable[[], bool], timeout: float | None = None) -> bool:
         """Block until `ready()`, as `wakeup.wait`, and drive the pool meanwhile if need be. Raises

@@ -423,7 +423,7 @@ class Crew:
         worker.expected = True
         told = f"{kind}: {text}" if text else kind
         message = f"the initializer raised {told}"
-        error = InitializerError(message)
+        error = InitializerError(message, original=told)
         error.__cause__ = RemoteTraceback(partial(show, trace))
         self._break(message, error)
 
