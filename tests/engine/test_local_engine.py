@@ -21,9 +21,9 @@ from andon import _wire
 from andon._board import row as _row
 from andon._core.events import AttemptEnded, Died, Event, Failed, Stopped, Succeeded
 from andon._engines.local import (
+    climber,
     crew,
     descriptors,
-    engine,
     ladder,
     system,
     template,
@@ -535,7 +535,7 @@ def test_S19_a_kill_waits_for_the_dump_of_a_task_that_has_no_core_yet(
             return system.wants_core(pid)
 
         monkeypatch.setattr(worker, "ask_for_stack", lambda: None)
-        monkeypatch.setattr(engine, "system", SimpleNamespace(wants_core=wants_core))
+        monkeypatch.setattr(climber, "system", SimpleNamespace(wants_core=wants_core))
         monkeypatch.setattr(ladder, "DUMP_LATEST", PATIENCE)
         d.stop(0.0, 0.0)
         (event,) = d.finish(ident)

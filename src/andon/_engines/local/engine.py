@@ -22,14 +22,15 @@ from functools import partial
 from typing import Any
 
 from andon import _wire
-from andon._board import KIND_FAILURE, POLL_SECONDS, joined, own_board
+from andon._board import POLL_SECONDS, joined, own_board
 from andon._core.events import AttemptEnded, Broke, Event
 from andon._engines.local import inbox, postmortem, system
+from andon._engines.local.climber import Climber
 from andon._engines.local.crew import Crew
 from andon._engines.local.frames import Frame
 from andon._engines.local.handed_down import pack_initializer, take_main
 from andon._engines.local.hunger import Hunger
-from andon._engines.local.ladder import Ladder, Step
+from andon._engines.local.ladder import Step
 from andon._engines.local.overdue import Overdue
 from andon._engines.local.packing import Packer
 from andon._engines.local.store import Store
@@ -40,7 +41,6 @@ from andon._engines.port import Attempt, Capabilities, Config, Row
 from andon.errors import PoolBrokenError
 
 LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
-TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
 
 _TELLS_OF_A_WORD = (_wire.FAILURE, _wire.STOPPED)
@@ -92,6 +92,9 @@ class LocalEngine:
                 idle=self._next,
                 ended=self._ended,
                 broke=self._broke,
+            )
+            self._climber = Climber(
+                self._crew, self._poller, self._timers, reuse=config.reuse_interrupted
             )
             own_board()
             boards = joined()
@@ -156,7 +159,7 @@ class LocalEngine:
             if soon:
                 self._overdue.ask(worker, a)
             else:
-                self._stop_worker(worker, now, grace, kill_after)
+                self._climber.stop(worker, now, grace, kill_after)
         if attempt is not None and not soon:
             own_board().ring()
         gone = [a.id for a in self._queue.values() if a.id == attempt or a.group.id == group]
@@ -415,80 +418,9 @@ class LocalEngine:
         self._overdue.watch(worker, attempt)
         self._hunger.given(worker, attempt)
 
-    # The ladder ----------------------------------------------------------------------------------
-
-    def _stop_worker(
-        self, worker: WorkerProcess, now: float, grace: float, kill_after: float
-    ) -> None:
-        attempt = worker.attempt
-        if attempt is None or worker.last_read or worker.dead_at is not None:
-            return
-        if worker.state is State.LEAVING:
-            if grace + kill_after == 0:
-                self._crew.kill(worker)
-            return
-        if worker.ladder is None and _tells(worker, attempt):
-            # It is what stops the group, and its error is on the way, however brutal the stop.
-            if worker.timer is None:
-                worker.timer = self._timers.at(now + TELL_WITHIN, partial(self._silence, worker))
-            return
-        if worker.ladder is None:
-            worker.ladder = Ladder(now, grace, kill_after)
-            worker.row.order(attempt.id, int(Step.TOKEN))
-        else:
-            worker.ladder.harden(now, grace, kill_after)
-        self._climb(worker, now)
-
-    def _climb(self, worker: WorkerProcess, now: float) -> None:
-        """Take the steps that are due; ask again when the next may be."""
-        ladder, attempt = worker.ladder, worker.attempt
-        if ladder is None or attempt is None or worker.dead_at is not None:
-            return
-        used, shield = worker.used_token, worker.shield_until
-        if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
-            if not worker.stack and worker.pid is not None and system.wants_core(worker.pid):
-                ladder.dump_waits(now)
-        while (step := ladder.due(now, used, shield)) is not None:
-            if step is Step.INTERRUPT:
-                worker.row.order(attempt.id, int(step))
-                worker.interrupt()
-                if not worker.doomed and not self._config.reuse_interrupted:
-                    self._crew.doom(worker)
-            elif step is Step.DUMP:
-                worker.read_stack()
-                worker.stack.clear()  # of a dump that came too late
-                worker.ask_for_stack()
-                self._poller.add(worker.stack_fd, partial(self._dumped, worker), edge=True)
-                self._crew.doom(worker)
-            elif step is Step.KILL:
-                worker.killed = True
-                self._crew.kill(worker)
-        worker.cancel_timers()
-        at = ladder.next_at(used, shield)
-        if at != math.inf:
-            worker.timer = self._timers.at(at, partial(self._climb_on, worker))
-
-    def _climb_on(self, worker: WorkerProcess) -> None:
-        self._climb(worker, time.monotonic())
-
-    def _dumped(self, worker: WorkerProcess) -> None:
-        if worker.serial in self._crew.workers and worker.read_stack():
-            if worker.ladder is not None:
-                worker.ladder.dump_came(time.monotonic())
-                self._climb_on(worker)
-
-    def _silence(self, worker: WorkerProcess) -> None:
-        worker.killed = True
-        self._crew.kill(worker)
-
     def _kill_all(self) -> None:
         for worker in self._crew.workers.values():
             self._crew.kill(worker)
-
-
-def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
-    """Has this very worker pulled its group's word, since its task failed (S11)?"""
-    return attempt.group.token._pulled() == (KIND_FAILURE, worker.row_number)
 
 
 def _row(worker: WorkerProcess) -> Row:

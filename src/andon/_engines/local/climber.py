@@ -1,0 +1,102 @@
+"""Workers on the stop ladder: the steps that are due are taken, and the next ones timed.
+
+    stop ──▶ Ladder (ladder.py: which step is due when) ──▶ an order on the row, a signal, a dump,
+                         ▲                                  a kill
+                         └── timer, or the dump has come
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+
+from andon._board import KIND_FAILURE
+from andon._engines.local import system
+from andon._engines.local.crew import Crew
+from andon._engines.local.ladder import Ladder, Step
+from andon._engines.local.timers import Timers
+from andon._engines.local.worker_process import State, WorkerProcess
+from andon._engines.port import Attempt
+
+TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
+
+
+class Climber:
+    """One engine's. `reuse`: who was interrupted is used again (S51)."""
+
+    def __init__(
+        self, crew: Crew, poller: system.Poller, timers: Timers, *, reuse: bool
+    ) -> None:
+        self._crew = crew
+        self._poller = poller
+        self._timers = timers
+        self._reuse = reuse
+
+    def stop(self, worker: WorkerProcess, now: float, grace: float, kill_after: float) -> None:
+        """Stop what it is at, or stop that sooner than it was to be (S9)."""
+        attempt = worker.attempt
+        if attempt is None or worker.last_read or worker.dead_at is not None:
+            return
+        if worker.state is State.LEAVING:
+            if grace + kill_after == 0:
+                self._crew.kill(worker)
+            return
+        if worker.ladder is None and _tells(worker, attempt):
+            # It is what stops the group, and its error is on the way, however brutal the stop.
+            if worker.timer is None:
+                worker.timer = self._timers.at(now + TELL_WITHIN, partial(self._silence, worker))
+            return
+        if worker.ladder is None:
+            worker.ladder = Ladder(now, grace, kill_after)
+            worker.row.order(attempt.id, int(Step.TOKEN))
+        else:
+            worker.ladder.harden(now, grace, kill_after)
+        self._climb(worker, now)
+
+    def _climb(self, worker: WorkerProcess, now: float) -> None:
+        """Take the steps that are due; ask again when the next may be."""
+        ladder, attempt = worker.ladder, worker.attempt
+        if ladder is None or attempt is None or worker.dead_at is not None:
+            return
+        used, shield = worker.used_token, worker.shield_until
+        if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
+            if not worker.stack and worker.pid is not None and system.wants_core(worker.pid):
+                ladder.dump_waits(now)
+        while (step := ladder.due(now, used, shield)) is not None:
+            if step is Step.INTERRUPT:
+                worker.row.order(attempt.id, int(step))
+                worker.interrupt()
+                if not worker.doomed and not self._reuse:
+                    self._crew.doom(worker)
+            elif step is Step.DUMP:
+                worker.read_stack()
+                worker.stack.clear()  # of a dump that came too late
+                worker.ask_for_stack()
+                self._poller.add(worker.stack_fd, partial(self._dumped, worker), edge=True)
+                self._crew.doom(worker)
+            elif step is Step.KILL:
+                worker.killed = True
+                self._crew.kill(worker)
+        worker.cancel_timers()
+        at = ladder.next_at(used, shield)
+        if at != math.inf:
+            worker.timer = self._timers.at(at, partial(self._climb_on, worker))
+
+    def _climb_on(self, worker: WorkerProcess) -> None:
+        self._climb(worker, time.monotonic())
+
+    def _dumped(self, worker: WorkerProcess) -> None:
+        if worker.serial in self._crew.workers and worker.read_stack():
+            if worker.ladder is not None:
+                worker.ladder.dump_came(time.monotonic())
+                self._climb_on(worker)
+
+    def _silence(self, worker: WorkerProcess) -> None:
+        worker.killed = True
+        self._crew.kill(worker)
+
+
+def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
+    """Has this very worker pulled its group's word, since its task failed (S11)?"""
+    return attempt.group.token._pulled() == (KIND_FAILURE, worker.row_number)
