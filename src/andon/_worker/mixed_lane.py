@@ -35,7 +35,6 @@ from andon._worker.lane import FEW, MANY, SHORTLY_NS, Odd
 from andon._worker.state import current
 
 _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None), complex})
-_are_scalars: Final = _SCALARS.issuperset
 # Members of a plain container: one that holds a large string many times would take as many times
 # its memory.
 _MOST_MEMBERS: Final = 16
@@ -45,13 +44,19 @@ def is_plain(value: Any) -> bool:
     """Whether it is of a built-in type, and, if a container, a small one of such values."""
     kind = type(value)
     if kind is tuple or kind is list:
-        return len(value) <= _MOST_MEMBERS and _are_scalars(map(type, value))
+        if len(value) > _MOST_MEMBERS:
+            return False
+        for member in value:  # noqa: SIM110 - `all` takes twice as long
+            if type(member) not in _SCALARS:
+                return False
+        return True
     if kind is dict:
-        return (
-            len(value) <= _MOST_MEMBERS
-            and _are_scalars(map(type, value))
-            and _are_scalars(map(type, value.values()))
-        )
+        if len(value) > _MOST_MEMBERS:
+            return False
+        for key, member in value.items():
+            if type(key) not in _SCALARS or type(member) not in _SCALARS:
+                return False
+        return True
     return kind in _SCALARS
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from andon import _multiprocessing, _wire
-from andon._buffers.parcel import LARGE, Pickling
+from andon._buffers.parcel import LARGE, Parcel, Pickling
 from andon._engines.local.store import Block, Store
 from andon._engines.port import Attempt, Call
 from andon._pickling import dumps, explain
@@ -115,9 +115,11 @@ class Packer:
         packed.seconds = call.seconds / len(call.items)
         if plain is not None:
             return packed
+        dumps = self._pickling.dumps
         for i, item in enumerate(call.items):
             try:
-                items.append(self._dumps(item, packed))
+                data = dumps(item)
+                items.append(data if type(data) is bytes else self._put(item, data, packed))
             except Exception as error:
                 raise self._error(error, "the arguments", [(f"item {i}", item)]) from error
         return packed
@@ -172,7 +174,11 @@ class Packer:
 
     def _dumps(self, obj: Any, packed: Packed, *, plainly: bool = True) -> bytes:
         """The pickle; what is large goes into the store, and a ticket instead."""
-        data = self._pickling.dumps(obj, plainly=plainly)
+        return self._put(obj, self._pickling.dumps(obj, plainly=plainly), packed, plainly=plainly)
+
+    def _put(
+        self, obj: Any, data: bytes | Parcel, packed: Packed, *, plainly: bool = True
+    ) -> bytes:
         if isinstance(data, bytes):
             return data
         packed.size += data.size
@@ -262,7 +268,7 @@ def frame(attempt: Attempt) -> list[bytes]:
 
 def _pickled_list(items: list[bytes]) -> list[bytes]:
     """The pickle of a list of bytes; large ones are not copied for it."""
-    if sum(map(len, items)) < _SMALL:
+    if max(map(len, items)) < _SMALL:
         return [pickle.dumps(items, 5)]
     parts = [b"\x80\x05]("]
     for item in items:
