@@ -44,11 +44,12 @@ def any_value_of(number: int) -> Any:
 
 
 def mark(path: str, number: int) -> None:
-    """Note that the item's body runs, whatever becomes of the worker."""
+    """Note that the item's body runs, whatever becomes of the worker. (The kernel cuts the write of
+    a process that is killed where a page ends: so no mark may lie across one.)"""
     fd = _fds.get(path)
     if fd is None:
         fd = _fds[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(fd, b"%d\n" % number)
+    os.write(fd, b"%7d\n" % number)
 
 
 def item(path: str, number: int, fuse: float, seconds: float) -> Any:

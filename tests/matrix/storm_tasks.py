@@ -72,7 +72,9 @@ def inner_task(number: int, i: int, seconds: float) -> tuple[int, int]:
 def write(diary: str, what: str, number: int) -> None:
     fd = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        os.write(fd, f"{what} {number}\n".encode())
+        # The kernel cuts the write of a process that is killed where a page ends: so no line may
+        # lie across one.
+        os.write(fd, f"{what} {number}".ljust(31).encode() + b"\n")
     finally:
         os.close(fd)
 

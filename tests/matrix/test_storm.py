@@ -59,7 +59,7 @@ class Diary:
             file.seek(self._at)
             text = file.read()
             self._at = file.tell()
-        return Counter(text.splitlines())
+        return Counter(map(str.rstrip, text.splitlines()))
 
 
 class Storm:
