@@ -12,6 +12,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
+from andon import _plain
+
 HEADER = struct.Struct("<BBHIQQ")  # kind, flags, reserved, len(meta), attempt, len(body)
 
 # Requests: parent to worker.
@@ -79,10 +81,13 @@ def unpack_meta(data: bytes | bytearray | memoryview) -> Any:
     return marshal.loads(data)
 
 
-# A span's items that are whole numbers travel as a range, in three numbers, or side by side. So a
-# span's form is a range's three numbers, or a letter of `struct`; PICKLED where it has others.
+# A span's items that are whole numbers travel as a range, in three numbers, or side by side; other
+# plain values one after the other. So a span's form is a range's three numbers, or a letter of
+# `struct`, or LISTED; PICKLED where it has others.
 PICKLED: Final = None
+LISTED: Final = "["
 _FORMS = (("i", 4), ("q", 8))
+_LARGEST = 4096  # bytes of one that is listed
 
 
 class Numbers:
@@ -96,6 +101,15 @@ class Numbers:
         self.cells = cells
 
 
+class Listed:
+    """Small plain values, each of them in bytes; to be cut into parts."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self.parts = parts
+
+
 def numbers(items: Sequence[int]) -> Numbers | None:
     """These, in as few bytes as will do; None where one of them has more than 64 bits."""
     for form, width in _FORMS:
@@ -106,16 +120,36 @@ def numbers(items: Sequence[int]) -> Numbers | None:
     return None
 
 
-def pack_numbers(items: range | Numbers, lo: int, hi: int) -> tuple[Any, bytes]:
+def listed(items: Sequence[Any]) -> Listed | None:
+    """These; None where one of them is not plain, or not small."""
+    parts = []
+    for item in items:
+        if not _plain.is_plain(item):
+            return None
+        parts.append(_plain.dumps(item, _plain.FORMAT))
+        if len(parts[-1]) > _LARGEST:
+            return None
+    return Listed(parts)
+
+
+Plain = range | Numbers | Listed
+"""Items that travel without a pickle."""
+
+
+def pack_items(items: Plain, lo: int, hi: int) -> tuple[Any, bytes]:
     """The form and the bytes of some of them."""
+    if isinstance(items, Listed):
+        return LISTED, _plain.listed(hi - lo, items.parts[lo:hi])
     if isinstance(items, range):
         part = items[lo:hi]
         return (part.start, part.stop, part.step), b""
     return items.form, items.cells[lo * items.width : hi * items.width]
 
 
-def unpack_numbers(form: Any, body: bytes | memoryview) -> range | list[int]:
+def unpack_items(form: Any, body: bytes | memoryview) -> range | list[Any]:
     """The items, for a form that is not PICKLED."""
+    if form == LISTED:
+        return _plain.loads(body)
     if isinstance(form, tuple):
         return range(*form)
     items: list[int] = memoryview(body).cast("B").cast(form).tolist()

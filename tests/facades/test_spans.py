@@ -207,3 +207,40 @@ def test_spans_are_shorter_where_others_wait_for_the_workers(
     most = reading._SHARED if shared else reading._LONG
     assert max(call.seconds for call in sent if len(call.items) > 1) <= most
     assert sum(len(call.items) for call in sent) == 10_000
+
+
+def same(item: Any) -> Any:
+    return item
+
+
+def spoils(item: list[int]) -> int:
+    item.append(1)
+    return len(item)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [[i, "two"] for i in range(300)],
+        [{"key": i, b"other": None} for i in range(300)],
+        [(), [], {}, 1.5, "\ud800", b"", None, True, 1j, 1 << 99, "x" * 5000, ["x" * 70_000]],
+        [[1], [bytearray(b"x")], {"a": [1]}, (bytearray(b"y"),), [..., b"x"], ([],)],
+        [[i] * 40 for i in range(30)],
+        [["x" * 5000], {"y" * 5000: 1}, [2]],
+    ],
+)
+def test_S28_items_of_every_shape_come_as_they_are(items: list[Any]) -> None:
+    with andon.Pool(2) as pool:
+        for given in (items, items[::-1], [*items, Item(1)]):
+            got = pool.map(same, given)
+            assert repr(got[: len(items)]) == repr(given[: len(items)])
+            assert [type(g) for g in got] == [type(g) for g in given]
+
+
+def test_each_item_has_its_own_copy_of_its_argument() -> None:
+    shared: list[int] = []
+    with andon.Pool(2) as pool:
+        result = pool.map_async(spoils, [shared] * 100)
+        shared += [7] * 9  # too late
+        assert result.get() == [1] * 100
+        assert pool.starmap(spoils, [(shared,)] * 100) == [10] * 100

@@ -35,6 +35,7 @@ FLOORS: list[set[str]] = [
         "_locks",
         "_multiprocessing",
         "_pickling",
+        "_plain",
         "_record",
         "_traceback",
         "_variables",

@@ -19,6 +19,7 @@ from andon import Cancelled, _wire
 from andon._board import tray
 from andon._gate import gate
 from andon._pickling import loads
+from andon._plain import is_within
 from andon._worker.signals import INTERRUPT_SIGNAL
 from andon._worker.state import current
 from tests.unit.worker_harness import Worker, worker
@@ -388,7 +389,7 @@ def told(w: Worker, attempt: int) -> dict[int, Any]:
             break
     kind, first, count, body = w.board.tray(w.number).unsent(attempt)
     values = tray.values(kind, count, body) if kind != tray.FRAMES else []
-    values = [loads(v[1]) if tray.is_within(v) else v for v in values]
+    values = [loads(v[1]) if is_within(v) else v for v in values]
     w._buffer += body if kind == tray.FRAMES else b""
     while w._buffer:
         sent.append(w.read())

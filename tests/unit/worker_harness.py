@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from andon import _wire
 from andon._board import RowView, own_board, tray
 from andon._pickling import dumps, loads
+from andon._plain import is_within
 from andon._worker import boot, signals
 from tests.support import PATIENCE
 
@@ -30,7 +31,7 @@ class Answer(NamedTuple):
     def value(self) -> Any:
         if self.kind == _wire.VALUES:
             values = tray.values(self.meta[4], self.meta[3], self.body)
-            return [loads(v[1]) if tray.is_within(v) else v for v in values]
+            return [loads(v[1]) if is_within(v) else v for v in values]
         return loads(self.body)
 
     @property

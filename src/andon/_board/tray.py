@@ -6,8 +6,8 @@ begins, and goes on its way with many others; what a dead worker had not sent, i
 here. A tray holds values of one plain type, side by side; or small values of any type, end to end;
 or whole frames, end to end.
 
-Small values of any type lie as `marshal` writes them: plain ones as they are (MIXED says that all
-are plain), any other as its pickle, `within` a tuple that no plain value is (PICKLED: some may be).
+Of small values of any type, plain ones lie as they are (MIXED says that all are plain), any other
+as its pickle (PICKLED: some may be); see `_plain.py`.
 
 Invariants
  1. One writer: the worker. The parent reads a tray when its worker is dead, or at one item for
@@ -24,10 +24,11 @@ Invariants
 
 from __future__ import annotations
 
-import marshal
 import os
 import sys
 from typing import Any, Final
+
+from andon import _plain
 
 # The head, by index of 64-bit fields.
 KIND, ATTEMPT, BASE, FILLED, PLACES, MARK = range(6)
@@ -41,11 +42,6 @@ ENDS: Final = LANE // 2  # values end to end: a quarter of the tray says where e
 
 EMPTY, NONE, INT, FLOAT, FRAMES, MIXED, PICKLED = range(7)
 _SIDE_BY_SIDE, _END_TO_END = (INT, FLOAT), (MIXED, PICKLED)
-
-# `marshal`: its second format makes no references, so that values it has written can be put into
-# a list of them, which begins with this and their number.
-FORMAT: Final = 2
-_LIST: Final = b"["
 
 
 class TrayView:
@@ -126,7 +122,7 @@ class TrayView:
             return b""
         if kind in _END_TO_END:
             end = int(self.ends[count - 1]) if count else 0
-            return b"".join((_LIST, count.to_bytes(4, "little"), self.data[:end]))
+            return _plain.listed(count, (self.data[:end],))
         return bytes(self.area[: count * _CELL])
 
     def put(self, parts: tuple[bytes, ...]) -> bool:
@@ -161,27 +157,10 @@ class TrayView:
 
 
 def values(kind: int, count: int, body: bytes) -> list[Any]:
-    """The values that lay in a tray; of PICKLED, some may be pickles `within` a tuple."""
+    """The values that lay in a tray; of PICKLED, some may still be pickles."""
     if kind == NONE:
         return [None] * count
-    found: list[Any]
     if kind in _END_TO_END:
-        found = marshal.loads(body)
-    else:
-        found = memoryview(body).cast("q" if kind == INT else "d").tolist()
+        return _plain.loads(body)
+    found: list[Any] = memoryview(body).cast("q" if kind == INT else "d").tolist()
     return found
-
-
-def plain(value: Any) -> bytes:
-    """A plain value, to be laid end to end with others."""
-    return marshal.dumps(value, FORMAT)
-
-
-def within(pickle: bytes) -> bytes:
-    """The pickle of any other."""
-    return marshal.dumps((..., pickle), FORMAT)
-
-
-def is_within(value: Any) -> bool:
-    """Is this a pickle, and not a plain value? It is the value's second member."""
-    return type(value) is tuple and len(value) == 2 and value[0] is ...

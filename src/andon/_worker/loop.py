@@ -206,7 +206,7 @@ class Loop(Runs):
         except BaseException as error:
             return None, _wire.STAGE_FUNCTION, [None, error]
         if form is not _wire.PICKLED and body is not None:
-            return fn, _wire.STAGE_ARGUMENTS, [_wire.unpack_numbers(form, body), None]
+            return fn, _wire.STAGE_ARGUMENTS, [_wire.unpack_items(form, body), None]
         return fn, _wire.STAGE_ARGUMENTS, _load(body)
 
     def _function(self, fn_id: int) -> Callable[..., Any]:

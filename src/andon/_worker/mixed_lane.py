@@ -14,50 +14,23 @@ Invariants
  3. The row says UNPICKLING or PICKLING while user code may run for that, and until its call begins,
     that the item has not started (S13, S25). What was unpickled is followed by a look of its own
     at the stop word (S12).
- 4. Plain are only values that `marshal` brings back as they are. It has no word for bytes of
-    another type than `bytes`, nor for a subclass: so exact types are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from marshal import dumps
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any
 
 from andon._board.row import PHASE, PICKLING, RUNNING, STARTED_NS, UNPICKLING
-from andon._board.tray import FORMAT, KIND, PICKLED, TrayView
+from andon._board.tray import KIND, PICKLED, TrayView
 from andon._buffers.lending import lent, settle
 from andon._buffers.parcel import Parcel
 from andon._gate import gate
+from andon._plain import FORMAT, SCALARS, dumps, is_plain
 from andon._worker.lane import FEW, MANY, SHORTLY_NS, Odd
 from andon._worker.state import current
-
-_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None), complex})
-# Members of a plain container: one that holds a large string many times would take as many times
-# its memory.
-_MOST_MEMBERS: Final = 16
-
-
-def is_plain(value: Any) -> bool:
-    """Whether it is of a built-in type, and, if a container, a small one of such values."""
-    kind = type(value)
-    if kind is tuple or kind is list:
-        if len(value) > _MOST_MEMBERS:
-            return False
-        for member in value:  # noqa: SIM110 - `all` takes twice as long
-            if type(member) not in _SCALARS:
-                return False
-        return True
-    if kind is dict:
-        if len(value) > _MOST_MEMBERS:
-            return False
-        for key, member in value.items():
-            if type(key) not in _SCALARS or type(member) not in _SCALARS:
-                return False
-        return True
-    return kind in _SCALARS
 
 
 def run(
@@ -105,7 +78,7 @@ def run(
             if unpickle is not None:
                 item = None
             try:
-                if type(value) in _SCALARS or is_plain(value):
+                if type(value) in SCALARS or is_plain(value):
                     packed = dumps(value, FORMAT)
                 else:
                     len(data)  # is it closed?

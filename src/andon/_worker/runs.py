@@ -13,10 +13,11 @@ from typing import Any
 
 from andon import _wire
 from andon._board import row as _row
-from andon._board.tray import EMPTY, FILLED, KIND, MIXED, NONE, PICKLED, plain, within
+from andon._board.tray import EMPTY, FILLED, KIND, MIXED, NONE, PICKLED
 from andon._buffers import lending
 from andon._buffers.parcel import Parcel
 from andon._pickling import loads
+from andon._plain import FORMAT, dumps, is_plain, within
 from andon._worker import lane, mixed_lane
 from andon._worker.answers import Answers
 from andon._worker.call import careful_call
@@ -137,8 +138,8 @@ class Runs(Answers):
                 return EMPTY, b"", None  # whoever answers for it tries again, and tells of it
             if isinstance(body, Parcel) or len(body) > len(self._tray.data) // _SMALL:
                 return EMPTY, b"", body
-            if mixed_lane.is_plain(held[0]):
-                return MIXED, plain(held[0]), None
+            if is_plain(held[0]):
+                return MIXED, dumps(held[0], FORMAT), None
         if isinstance(body, Parcel):
             return EMPTY, b"", body
         held[0] = None  # see invariant 1 of answers.py

@@ -20,6 +20,7 @@ from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._gate import gate
 from andon._pickling import describe
+from andon._plain import is_within
 from andon._traceback import show
 from andon.errors import RemoteTraceback, SerializationError, also
 from andon.outcome import StoppedBy
@@ -104,7 +105,7 @@ def _unpickle(values: list[Any], begin: int) -> tuple[int, BaseException | None]
             gate.user = before or gate.on_main()  # as in `_loads`
             for at in range(begin, len(values)):
                 value = values[at]
-                if type(value) is tuple and tray.is_within(value):
+                if type(value) is tuple and is_within(value):
                     values[at] = pickle.loads(value[1])
         finally:
             gate.user = before

@@ -68,7 +68,7 @@ class Packed:
         self.body = body
         self.args: tuple[Any, ...] | None = None  # plain ones, in place of a body
         self.calls = False  # the items hold arguments, both kinds of them
-        self.items: list[Any] | range | _wire.Numbers | None = None
+        self.items: list[Any] | _wire.Plain | None = None
         self.plain = False
         self.star = False
         self.seconds = 0.0  # that an item should take
@@ -77,7 +77,7 @@ class Packed:
 
     @classmethod
     def span(
-        cls, function: Function, items: list[Any] | range | _wire.Numbers, plain: bool, star: bool
+        cls, function: Function, items: list[Any] | _wire.Plain, plain: bool, star: bool
     ) -> Packed:
         """`items` hold a pickle each, or, where `plain`, are what they are."""
         self = cls(function, b"")
@@ -254,7 +254,7 @@ def frame(attempt: Attempt) -> list[bytes]:
         return [head, body]
     items, form = packed.items, _wire.PICKLED
     if not isinstance(items, list):
-        form, body = _wire.pack_numbers(items, attempt.lo, attempt.hi)
+        form, body = _wire.pack_items(items, attempt.lo, attempt.hi)
         parts = [body] if body else []
     elif packed.plain:
         parts = [pickle.dumps(items[attempt.lo : attempt.hi], 5)]
@@ -277,14 +277,14 @@ def _pickled_list(items: list[bytes]) -> list[bytes]:
     return parts
 
 
-def _plain(items: Sequence[Any]) -> list[Any] | range | _wire.Numbers | None:
+def _plain(items: Sequence[Any]) -> list[Any] | _wire.Plain | None:
     """What travels of items that are plain values; None: one of them is not."""
     if type(items) is range:
         return items
     kinds = set(map(type, items))
     if kinds == {int} and (column := _wire.numbers(items)) is not None:
         return column
-    return list(items) if _all_plain(items, kinds) else None
+    return list(items) if _all_plain(items, kinds) else _wire.listed(items)
 
 
 def _all_plain(items: Sequence[Any], kinds: set[type]) -> bool:
