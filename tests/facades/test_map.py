@@ -156,3 +156,18 @@ def test_S44_the_counts_add_up_where_the_function_cannot_be_unpickled() -> None:
     (counts,) = [note for note in caught.value.__notes__ if "never started" in note]
     # How many had been read when the line stopped differs.
     assert re.fullmatch("0 done, 1 failed, 0 stopped, [0-4] never started", counts)
+
+
+@pytest.mark.parametrize("kind", ["map", "imap"])
+def test_an_error_of_the_input_says_what_became_of_the_tasks(start_method: str, kind: str) -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone") as caught:
+        if kind == "map":
+            andon.map(abs, items(), start_method=start_method)
+        else:
+            list(andon.imap(abs, items(), start_method=start_method))
+    (note,) = caught.value.__notes__
+    assert re.fullmatch(r"\d done, 0 failed, \d stopped, \d never started", note)

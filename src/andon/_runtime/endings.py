@@ -61,9 +61,16 @@ def raise_group(
 
 
 def raise_first(
-    group: Group, body: BaseException | None, owner: object, more: Sequence[BaseException] = ()
+    group: Group,
+    body: BaseException | None,
+    owner: object,
+    more: Sequence[BaseException] = (),
+    *,
+    ours: bool = True,
 ) -> None:
-    """Raise the first error bare, so that `except ValueError` works (S44)."""
+    """Raise the first error bare, so that `except ValueError` works (S44). `ours`: the body is code
+    of ours, so an error of it is the input's, or that a result is late, and is given a note of what
+    became of the tasks."""
     errors = errors_of(group, body, more)
     if not errors:
         if group.reason is None:
@@ -74,7 +81,7 @@ def raise_first(
             )
         ]
     first = errors[0]
-    if first is not body:
+    if ours or first is not body:
         note(first, add_up(group))
     for other in errors[1:]:
         note(first, f"also failed: {describe(other)}")
@@ -90,7 +97,7 @@ def raise_first_quietly(
 ) -> None:
     """As `raise_first`, for a scope that a stop without any failure leaves in silence."""
     if errors_of(group, body, more):
-        raise_first(group, body, owner, more)
+        raise_first(group, body, owner, more, ours=False)
 
 
 def note_failures(error: BaseException, group: Group, owner: object) -> None:
