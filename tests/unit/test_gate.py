@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import pytest
 
-from andon._gate import Gate
+from andon._gate import Gate, gate
+from andon._runtime.handlers import Handlers
 
 
 class Felt(BaseException):
@@ -102,3 +104,23 @@ def test_a_child_forked_by_another_thread_starts_afresh() -> None:
         thread.start()
         thread.join()
     assert statuses == [11]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals here")
+def test_a_handler_of_a_real_time_signal_waits_where_it_was_there_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers, felt = Handlers(), list[int]()
+    number = int(signal.SIGRTMIN) + 1
+    before = signal.signal(number, lambda *_: felt.append(gate.depth))
+    try:
+        handlers.find()
+        monkeypatch.setattr(gate, "shelter", handlers)
+        with gate:
+            signal.raise_signal(number)
+            assert not felt
+        assert felt == [0]
+        signal.raise_signal(number)
+        assert felt == [0, 0]
+    finally:
+        signal.signal(number, before)

@@ -6,9 +6,9 @@ would find its own thread in the middle of it. So while the main thread is insid
 is taken instead; the handler runs when the gate is left, and may do there what it likes.
 
 Invariants
- 1. Only handlers of the classic signals that are set from Python, and do not look at the gate
-    themselves (`RESPECTFUL`). Those for Ctrl-C that Python and asyncio set are left to whoever
-    stands in for them.
+ 1. Only handlers that are set from Python, and do not look at the gate themselves (`RESPECTFUL`);
+    and of real-time signals, those that were set when a pool was opened. Those for Ctrl-C that
+    Python and asyncio set are left to whoever stands in for them.
  2. While the main thread waits inside the gate, they are in their places: see `gate.wait`.
  3. A handler that is interrupted by the error of another runs all the same.
 """
@@ -26,8 +26,8 @@ from andon._gate import RESPECTFUL, gate
 from andon._worker.signals import get_handler as _get
 from andon._worker.signals import set_handler as _set
 
-# Not the real-time ones: hardly anybody has a handler for one, and to look at all takes its time.
-_SIGNALS = sorted(number for number in map(int, signal.valid_signals()) if number < 32)
+_SIGNALS = sorted(map(int, signal.valid_signals()))
+_CLASSIC = [number for number in _SIGNALS if number < 32]
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -36,6 +36,7 @@ class Handlers:
     """Of the main thread, and called by it only."""
 
     def __init__(self) -> None:
+        self._looked_at = _CLASSIC
         self._calm: tuple[Any, ...] = ()  # the handlers, when there was none to hold back any more
         # Those that are held back, or were: a handler that comes in between may be in here too, so
         # nothing is ever taken out.
@@ -43,13 +44,18 @@ class Handlers:
         self._noted: deque[tuple[Handler, int, FrameType | None]] = deque()
         self._note: Handler = self._take_note
 
+    def find(self) -> None:
+        """A pool is opened. To look at the real-time signals each time would take too long, and
+        hardly anybody has a handler for one: from now on, for those for which there is one."""
+        self._looked_at = [n for n in _SIGNALS if n in _CLASSIC or callable(_get(n))]
+
     def hold(self) -> None:
         """From now on notes are taken."""
         try:
             # Again and again: one that is not held back yet may come in between, and be in here.
-            while (found := tuple(map(_get, _SIGNALS))) != self._calm:
+            while (found := tuple(map(_get, numbers := self._looked_at))) != self._calm:
                 calm = True
-                for number, handler in zip(_SIGNALS, found, strict=True):
+                for number, handler in zip(numbers, found, strict=True):
                     if callable(handler) and not self._is_seen_to(handler):
                         calm = False
                         self._known[number] = handler

@@ -68,6 +68,7 @@ class Runtime(Submitter):
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
         self._interrupts: deque[int] = deque()
+        handlers.find()
         gate.shelter = handlers
         with registry.opening():
             with self._lock:

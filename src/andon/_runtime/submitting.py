@@ -28,7 +28,7 @@ from andon._runtime.performing import Performer
 from andon._runtime.room import TO_STOP, TO_SUBMIT, check_room, has_room
 from andon._runtime.tasks import Sink, Task
 from andon._worker.context import in_context
-from andon.errors import PoolClosedError, TaskCancelledError, WrongProcessError
+from andon.errors import GroupClosedError, PoolClosedError, TaskCancelledError, WrongProcessError
 
 
 class Submitter(Performer):
@@ -107,11 +107,12 @@ class Submitter(Performer):
     def _add_late(self, future: Future[Any], group: Group) -> None:
         try:
             self._add(future, group)
-        except Cancelled:
-            why = f"the group takes no more calls ({group.reason})"
-            future._stop(TaskCancelledError(why, reason=group.reason, started=False))
         except BaseException as error:
-            future.broken(error)
+            if group.reason is not None and isinstance(error, Cancelled | GroupClosedError):
+                why = f"the group takes no more calls ({group.reason})"
+                future._stop(TaskCancelledError(why, reason=group.reason, started=False))
+            else:
+                future.broken(error)
         future._left = False
 
     def pack(self, group: Group, call: Call) -> Any:
