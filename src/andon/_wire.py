@@ -23,7 +23,7 @@ FUNC = 3  #     meta=(fn_id,)  body=pickle of a callable    functions travel onc
 FORGET = 4  #   meta=(fn_id,)                               drop it
 CALL = 5  #     meta=(fn_id, slot, clear, index)            body=pickle of (args, kwargs)
 SPAN = 6  #     meta=(fn_id, slot, clear, lo, star, form)   body=pickle of a list of items, or
-#                                                           whole numbers (see `Numbers`)
+#                                                           plain ones (see `Plain`)
 RETIRE = 7  #   leave when you read this
 
 # Answers: worker to parent.

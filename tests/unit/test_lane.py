@@ -168,6 +168,32 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def number_of(item: Any) -> int:
+    return 5 if isinstance(item, Deadly) else int(item)
+
+
+class Argument(Deadly):
+    """It arrives as one that is deadly."""
+
+    def __reduce__(self) -> Any:
+        return Deadly, (self.where,)
+
+    def __del__(self) -> None:
+        pass
+
+
+class OfTheWorker:
+    """A value that no copy of the worker may pickle."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        if os.getpid() != current.pid:
+            os.kill(current.pid, signal.SIGKILL)
+        return int, (self.number,)
+
+
 def deadly_at_5(item: int, where: str) -> Any:
     return Deadly(where) if item == 5 else str(item)
 
@@ -414,6 +440,15 @@ def test_S25_a_value_that_kills_does_so_within_its_own_item(where: str) -> None:
         assert told(w, attempt) == {i: str(i) for i in range(5)}
 
 
+def test_S25_an_argument_that_kills_as_it_is_dropped_does_so_within_its_own_item() -> None:
+    with worker() as w:
+        items = [Argument("dropped") if i == 5 else i for i in range(9)]
+        attempt = w.start_span(number_of, items, flags=_wire.EACH)
+        assert w.wait() == -signal.SIGKILL
+        assert (w.row.index, w.row.phase_name) == (5, "running")
+        assert told(w, attempt) == {i: i for i in range(5)}
+
+
 def test_S25_an_argument_that_kills_does_so_before_its_own_item() -> None:
     with worker() as w:
         items = [Unpickled(i, "dies" if i == 5 else "") for i in range(9)]
@@ -488,12 +523,12 @@ def test_another_attempts_tray_says_nothing() -> None:
         assert view.unsent(attempt) == (tray.EMPTY, 0, 0, b"")
 
 
-@pytest.mark.parametrize("of", [int, str, Fraction])
+@pytest.mark.parametrize("of", [int, str, OfTheWorker])
 def test_a_copy_that_comes_back_from_a_task_writes_nothing_and_runs_nothing(of: Any) -> None:
     with worker() as w:
         items = [(i, of) for i in range(9)]
         (frame,) = frames_of(w, fork_at_2_and_5, items, star=True)
-        assert frame.value == [of(i) for i in range(9)]
+        assert frame.value == [i if of is OfTheWorker else of(i) for i in range(9)]
         assert w.row.tasks_done == 9
 
 
