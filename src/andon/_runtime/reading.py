@@ -38,6 +38,7 @@ from andon.outcome import Outcome
 
 _SHORT, _LONG = 0.005, 0.1  # seconds that a span takes
 _SHARED = 0.02  # the most, where tasks of other groups may wait for the workers
+_SHORTEST = 0.0002  # seconds; with many workers spans of short items would be shorter
 _PART = 0.05  # of the time that a map has run: so much a span may take
 _SHARES = 1.5  # of each worker in what is left: one of them is the next span
 _GROWTH = 8
@@ -101,8 +102,7 @@ class Reading:
         self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
-        longest = _LONGEST_SPAN if self._range is None else _LONGEST_RANGE
-        self._longest = max(1, min(longest, MOST_WAITING // self._ahead))
+        self._most = _LONGEST_SPAN if self._range is None else _LONGEST_RANGE  # items of a span
         self._inbox: list[Any] = []  # read, and not yet sent
         self._sending = threading.Lock()
         self._gathers = False  # nobody wants a result before the last
@@ -150,7 +150,9 @@ class Reading:
             return self._buffersize - waiting
         if self._spans >= self._ahead:
             return 0
-        most = min(_WAITING * self._ahead * self._chunk, MOST_WAITING)
+        most = _WAITING * self._ahead * self._chunk
+        if not self._gathers:
+            most = min(most, MOST_WAITING)
         if self._result_size:
             most = min(most, max(self._ahead, _WAITING_BYTES // self._result_size))
         return most - waiting
@@ -304,13 +306,23 @@ class Reading:
         if self._fixed is not None:
             return
         self._item_seconds = seconds
-        fits = int(self._may_take() / seconds) if seconds > 0 else self._longest
+        longest = self._longest(seconds)
+        fits = int(self._may_take() / seconds) if seconds > 0 else longest
         size = max(self._item_size, self._result_size)
-        fits = min(fits, self._longest, _SPAN_BYTES // size if size else fits)
+        fits = min(fits, longest, _SPAN_BYTES // size if size else fits)
         if fits < self._chunk:
             self._chunk = max(1, fits)
         else:  # grow step by step, so that one short item among long ones does no harm
             self._chunk = min(self._chunk * _GROWTH, fits)
+
+    def _longest(self, seconds: float) -> int:
+        """Items of a span. As many as may wait are shared out among the spans that are ahead,
+        unless these would be too short to be worth it; who gathers keeps all results anyway."""
+        if self._gathers:
+            return self._most
+        share = MOST_WAITING // self._ahead
+        worth = int(_SHORTEST / seconds) if seconds > 0 else 1
+        return max(1, min(self._most, max(share, worth)))
 
     def _may_take(self) -> float:
         """Seconds, of a span."""
