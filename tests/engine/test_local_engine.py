@@ -407,8 +407,8 @@ def test_S21_a_template_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) 
         assert link is not None
         os.kill(link.template.pid, signal.SIGSTOP)
         ident = d.submit(tasks.add, 1)
+        monkeypatch.undo()  # the next one may take its time
         d.until(lambda: d.engine._crew._link is not link)
-        monkeypatch.undo()
         (event,) = d.finish(ident)
         assert isinstance(event, Succeeded)
 
