@@ -339,6 +339,7 @@ def test_a_run_goes_over_to_the_lane_for_all_types() -> None:
         ["x" * size for size in (1, 60_000, 3, 200_000, 5, 12_000, 12_000, 12_000, 12_000, 7)],
         [(b"x" * size,) for size in (1, 60_000, 3, 200_000, 5, 12_000, 12_000, 12_000, 12_000)],
         [bytearray(size) for size in (1, 60_000, 3, 200_000, 5, 12_000, 12_000, 12_000, 12_000)],
+        [["x" * 10_000] * 16, (b"y" * 10_000,) * 16, "z", dict.fromkeys(range(16), "x" * 10_000)],
     ],
 )
 @pytest.mark.parametrize("flags", [0, _wire.EACH])
@@ -472,13 +473,16 @@ def test_S28_what_cannot_be_unpickled_fails_alone(at: int) -> None:
 
 
 @pytest.mark.parametrize("what", ["stops", "is asked to yield"])
-def test_S12_no_call_once_a_stop_has_come_while_its_arguments_were_unpickled(what: str) -> None:
+@pytest.mark.parametrize("at", [1, 5])  # 1: with it the lane begins
+def test_S12_no_call_once_a_stop_has_come_while_its_arguments_were_unpickled(
+    what: str, at: int
+) -> None:
     with worker() as w:
-        items = [Unpickled(i, what if i == 5 else "") for i in range(9)]
+        items = [Unpickled(i, what if i == at else "") for i in range(9)]
         answers = w.span(same, items, flags=_wire.EACH)
-        assert [a.value for a in answers] == list(range(5))
+        assert [a.value for a in answers] == list(range(at))
         assert answers[-1].last and not answers[-1].retiring  # S17: it was no time for interrupts
-        assert w.row.tasks_done == 5
+        assert w.row.tasks_done == at
 
 
 def test_an_order_for_somebody_else_ends_nothing() -> None:

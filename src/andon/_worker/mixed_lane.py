@@ -49,6 +49,7 @@ def run(
 ) -> Odd | None:
     """As `lane.run`, of `count` items, the first of which is over; each is a pickle, where there is
     an `unpickle`. The places are `data`, and the tray's ends."""
+    gate.user = False  # not yet: the first item is still to be unpickled
     cells, head, ends = current.cells, view.cells, view.ends
     at, end = 1, int(ends[0])
     last, few = min(len(ends), count) - 1, FEW

@@ -139,7 +139,9 @@ class Runs(Answers):
             if isinstance(body, Parcel) or len(body) > len(self._tray.data) // _SMALL:
                 return EMPTY, b"", body
             if is_plain(held[0]):
-                return MIXED, dumps(held[0], FORMAT), None
+                packed = dumps(held[0], FORMAT)
+                if len(packed) <= len(self._tray.data):  # what is in it twice, is there twice
+                    return MIXED, packed, None
         if isinstance(body, Parcel):
             return EMPTY, b"", body
         held[0] = None  # see invariant 1 of answers.py
