@@ -130,6 +130,16 @@ def test_two_that_stop_groups(pools: tuple[andon.ProcessPoolExecutor, ...]) -> N
     assert first.reason is not None and second.reason is not None
 
 
+def test_two_that_close_each_others_pool(start_method: str) -> None:
+    one, other = (andon.Pool(1, start_method=start_method) for _ in range(2))
+    at_once(
+        under(one._runtime._lock, other.close),
+        under(other._runtime._lock, one.close),
+    )
+    for pool in one, other:
+        pool.join()
+
+
 def test_one_that_submits_to_a_group_that_has_stopped(
     pools: tuple[andon.ProcessPoolExecutor, ...],
 ) -> None:

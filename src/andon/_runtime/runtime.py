@@ -262,9 +262,12 @@ class Runtime(Submitter):
     def dismiss(self) -> None:
         """No more work is expected: let idle workers leave. Does not block; should some come all
         the same, it gets other workers."""
-        with gate, self._lock:
-            if not self._tasks:
-                self._caps.dismiss()
+        with gate:
+            if self._must_leave(self.dismiss):
+                return
+            with self._lock:
+                if not self._tasks:
+                    self._caps.dismiss()
 
     def check_wait(self) -> None:
         """Raise where blocking could never end."""

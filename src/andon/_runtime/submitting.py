@@ -79,9 +79,9 @@ class Submitter(Performer):
         self._check_usable()
         future: Future[Any] = Future(group, call, self.pack(group, call), timeout)
         with gate:
-            if self._must_leave(self._add_late, future, group):
-                future._left = True
-            else:
+            future._left = True  # before somebody else may have it
+            if not self._must_leave(self._add_late, future, group):
+                future._left = False
                 self._add(future, group)
         return future
 

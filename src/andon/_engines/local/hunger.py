@@ -44,7 +44,7 @@ class Hunger:
         if self._timer is not None:
             return
         spans = self._spans
-        for worker in [w for w, attempt in spans.items() if w.attempt is not attempt]:
+        for worker in [w for w, attempt in spans.items() if _is_over(w, attempt)]:
             del spans[worker]
         if any(_left(worker, attempt) for worker, attempt in spans.items()):
             self._timer = self._timers.at(time.monotonic() + HUNGRY, partial(self._now, idle))
@@ -52,15 +52,19 @@ class Hunger:
     def _now(self, idle: list[WorkerProcess]) -> None:
         self._timer = None
         left = {worker: _left(worker, attempt) for worker, attempt in self._spans.items()}
-        fullest = sorted((worker for worker in left if left[worker]), key=left.__getitem__)
-        for worker in fullest[-len(idle) :]:
+        fullest = sorted(filter(left.get, left), key=left.__getitem__, reverse=True)
+        for worker in fullest[: len(idle)]:  # of whom some may have died meanwhile
             attempt = self._spans.pop(worker)  # asked once
             self._ask(worker, attempt)
 
 
+def _is_over(worker: WorkerProcess, attempt: Attempt) -> bool:
+    return worker.attempt is not attempt or worker.dead_at is not None
+
+
 def _left(worker: WorkerProcess, attempt: Attempt) -> float:
     """Seconds of work that it has before it and could give away; 0: none worth it."""
-    if worker.attempt is not attempt or worker.ladder is not None:
+    if _is_over(worker, attempt) or worker.ladder is not None:
         return 0.0
     at = max(attempt.lo, worker.row.index) if worker.begun else attempt.lo
     items = attempt.hi - at - 1

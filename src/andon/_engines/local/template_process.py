@@ -14,7 +14,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from contextlib import suppress
 
@@ -22,6 +21,7 @@ assert sys.platform == "linux"
 
 from andon._engines.local import descriptors
 from andon._engines.local.interpreter import interpreter, starting, starting_worker
+from andon._locks import make_lock
 from andon._worker.frozen import is_frozen
 
 _SHELL = "/bin/sh"
@@ -37,7 +37,7 @@ class Template:
         self.links = 0  # open ones, of a shared template
         self._pid = pid  # 0: not started
         self._theirs = theirs  # until it is started: its end of the socket
-        self._start_lock = threading.RLock()  # a finalizer may come while the thread has it
+        self._start_lock = make_lock()
         self._reaped = False
 
     @classmethod
