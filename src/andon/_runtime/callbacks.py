@@ -44,7 +44,9 @@ class CallbackThread:
         self._closed = True
         thread = self._thread
         self._queue.put(None)
-        if thread is not None and thread is not threading.current_thread():  # a callback may close
+        if thread is None:
+            self._run_all()  # where it could not start, there may be some that came meanwhile
+        elif thread is not threading.current_thread():  # a callback may close the pool
             thread.join(within)
 
     def _start(self) -> bool:
@@ -55,11 +57,9 @@ class CallbackThread:
         thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
         try:
             thread.start()
-        except (
-            RuntimeError
-        ):  # there can be no more: the caller does it, and what has come meanwhile
+        except RuntimeError:  # there can be no more: the caller does it
             self._to_start.append(True)
-            self._run_all()
+            self._run_all()  # what has come meanwhile
             return False
         self._thread = thread
         return True
