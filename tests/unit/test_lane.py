@@ -244,6 +244,9 @@ def unpickle(number: int, what: str) -> Any:
     elif what == "stops":
         order_interrupt()
         signal.raise_signal(INTERRUPT_SIGNAL)
+    elif what == "stops and looks":
+        order_interrupt()
+        andon.check()
     elif what == "looks":
         andon.check()
     elif what == "is asked to yield":
@@ -483,6 +486,18 @@ def test_S12_no_call_once_a_stop_has_come_while_its_arguments_were_unpickled(
         assert [a.value for a in answers] == list(range(at))
         assert answers[-1].last and not answers[-1].retiring  # S17: it was no time for interrupts
         assert w.row.tasks_done == at
+
+
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_S16_arguments_that_look_whether_they_should_stop_are_no_failure(at: int) -> None:
+    with worker() as w:
+        slot, clear = w.word()
+        items = [Unpickled(i, "stops and looks" if i == at else "") for i in range(9)]
+        word, flags = (slot, clear), _wire.EACH | _wire.FATAL
+        *answers, last = w.span(same, items, word=word, flags=flags)
+        assert [a.value for a in answers] == list(range(at))
+        assert (last.kind, last.meta[:2], last.last) == (_wire.STOPPED, (at, None), True)
+        assert w.board.words[slot] == clear  # and stop nobody else
 
 
 def test_an_order_for_somebody_else_ends_nothing() -> None:

@@ -192,6 +192,10 @@ class Answers:
         self._check_self()
         self._cells[_row.PHASE] = _row.PICKLING
         error: BaseException = held[1]
+        if started is None and find_halt(error) is not None:
+            held.clear()  # its arguments have looked whether they should stop: no failure (S16)
+            self._never_started(index)
+            return True
         if fatal:
             self._pull(error)
         if current.cut_short():
