@@ -351,3 +351,26 @@ def test_a_call_at_exit_is_run(start_method: str) -> None:
     done = run_python(["-c", AT_EXIT.format(method=start_method)])
     assert done.stdout.split("\n") == ["thread 8", "last 16", "pending", ""], done
     assert done.stderr == "" and done.returncode == 0
+
+
+def test_a_maps_results_outlive_their_executor(start_method: str) -> None:
+    """All was accepted, and is over before the executor ends: whoever is slow to take the results,
+    in another thread perhaps, finds them."""
+    with andon.ProcessPoolExecutor(2, start_method=start_method) as executor:
+        slow, begun = executor.map(echo, range(5)), executor.map(echo, range(5))
+        assert next(begun) == 0
+    assert list(slow) == list(range(5))
+    assert list(begun) == list(range(1, 5))
+
+
+def test_a_future_that_is_set_by_its_user_harms_nobody(stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+    with andon.ProcessPoolExecutor(2) as executor:
+        held = [executor.submit(hold, running, go) for _ in range(2)]
+        running.wait(2)
+        held[0].set_result(7)
+        held[1].set_exception(KeyError("mine"))
+        go.release()
+        go.release()
+        assert executor.submit(echo, 1).result() == 1
+    assert held[0].result() == 7 and isinstance(held[1].exception(), KeyError)

@@ -7,7 +7,7 @@ import itertools
 import re
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import pytest
@@ -171,3 +171,29 @@ def test_an_error_of_the_input_says_what_became_of_the_tasks(start_method: str, 
             list(andon.imap(abs, items(), start_method=start_method))
     (note,) = caught.value.__notes__
     assert re.fullmatch(r"\d done, 0 failed, \d stopped, \d never started", note)
+
+
+def test_S45_results_can_be_taken_after_the_group() -> None:
+    with andon.TaskGroup(workers=2) as tg:
+        results = tg.map(square, [1, 2, 3])
+    assert list(results) == [1, 4, 9] and list(results) == []
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_S14_input_that_was_not_read_in_the_body_is_told_of(
+    kind: Callable[[range], Iterable[int]],
+) -> None:
+    with andon.TaskGroup(workers=2) as tg:
+        results = tg.map(square, kind(range(1_000_000)))
+        assert next(results) == 0
+    taken = [0]
+    with pytest.raises(andon.GroupClosedError, match="take the results in its body"):
+        taken.extend(results)
+    assert taken == [o.value for o in tg.outcomes] and len(taken) < 1_000_000
+
+
+def test_S14_the_rest_of_a_map_after_a_group_that_failed() -> None:
+    with pytest.raises(ExceptionGroup), andon.TaskGroup(workers=2) as tg:
+        results = tg.map(partial(fail_at, 3), range(10))
+    with pytest.raises(andon.GroupClosedError, match="in its `outcomes`"):
+        list(results)

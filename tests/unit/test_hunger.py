@@ -52,3 +52,21 @@ def test_who_has_died_of_a_span_is_forgotten() -> None:
     hunger.felt([Worker(0)])  # type: ignore[list-item]
     assert timers.next_at() == float("inf")
     assert not hunger._spans
+
+
+def test_who_was_given_something_meanwhile_is_not_hungry() -> None:
+    full, fed = Worker(9), Worker(1)
+    hunger, timers, asked = hungry(full)
+    hunger.felt([fed])  # type: ignore[list-item]
+    hunger.given(fed, fed.attempt)  # type: ignore[arg-type]
+    assert timers.next_at() == float("inf") and asked == []
+
+
+def test_who_is_fed_again_and_again_does_not_hold_up_another() -> None:
+    full, fed, starving = Worker(9), Worker(1), Worker(1)
+    hunger, timers, asked = hungry(full)
+    idle: list[Any] = [starving, fed]
+    hunger.felt(idle)
+    hunger.given(idle.pop(), fed.attempt)  # type: ignore[arg-type]
+    timers.run(timers.next_at())
+    assert asked == [full]

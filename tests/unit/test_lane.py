@@ -210,6 +210,9 @@ class Pickled:
         Pickled.times += 1
         if self.what == "looks":
             andon.check()
+        elif self.what == "stops and looks":
+            order_interrupt()
+            andon.check()
         elif self.what == "is interrupted":
             order_interrupt()
             signal.raise_signal(INTERRUPT_SIGNAL)
@@ -530,6 +533,18 @@ def test_whatever_a_value_does_while_it_is_pickled(what: str) -> None:
             assert (answers[5].kind, answers[5].meta[3]) == (_wire.FAILURE, _wire.STAGE_RESULT)
         else:
             assert answers[5].value == 1  # pickled once
+
+
+@pytest.mark.parametrize("at", [0, 5])
+def test_S52_a_value_that_looks_whether_to_stop_as_it_is_pickled_is_no_failure(at: int) -> None:
+    with worker() as w:
+        slot, clear = w.word()
+        items = [(i, "stops and looks") for i in range(5 - at, 9)]
+        word, flags = (slot, clear), _wire.FATAL
+        *answers, last = w.span(pickled_at_5, items, star=True, word=word, flags=flags)
+        assert [a.value for a in answers] == [str(i) for i in range(5 - at, 5)]
+        assert (last.kind, last.meta[0], last.last) == (_wire.STOPPED, at, True)
+        assert w.board.words[slot] == clear  # and stops nobody else
 
 
 def test_another_attempts_tray_says_nothing() -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, InvalidStateError
 from concurrent.futures import Future as _Future
 from concurrent.futures._base import (
     CANCELLED,
@@ -237,11 +237,17 @@ class Future(_Future[T], Generic[T]):
                 self._result = value
                 self._stored = FINISHED
         if made is not None:
-            self.set_result(value)
+            try:
+                self.set_result(value)
+            except InvalidStateError:  # the user has set it himself: that stands
+                pass
         self._let_go()
 
     def _fail(self, error: BaseException) -> None:
-        self.set_exception(error)
+        try:
+            self.set_exception(error)
+        except InvalidStateError:
+            pass
         self._let_go()
 
     def _let_go(self) -> None:
@@ -251,12 +257,15 @@ class Future(_Future[T], Generic[T]):
 
     def _stop(self, error: TaskCancelledError) -> None:
         with self._condition:
-            self._cancelled_error = error
-            self._state = CANCELLED_AND_NOTIFIED
-            for waiter in self._waiters:
-                waiter.add_cancelled(self)
-            self._condition.notify_all()
-        self._invoke_callbacks()
+            told = self._stored == FINISHED  # by the user himself
+            if not told:
+                self._cancelled_error = error
+                self._state = CANCELLED_AND_NOTIFIED
+                for waiter in self._waiters:
+                    waiter.add_cancelled(self)
+                self._condition.notify_all()
+        if not told:
+            self._invoke_callbacks()
         self._let_go()
 
     def _invoke_callbacks(self) -> None:

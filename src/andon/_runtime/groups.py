@@ -56,6 +56,7 @@ class Group:
         self.calls = Calls(runtime.capabilities, policy, runtime.waiting)
         self.body_left = False
         self.leaving_told = False  # to the machine
+        self.finishes = False  # all its input is accepted: a closing pool lets what is over be
         self.keep_outcomes = keep_outcomes
         self.keep_failures = keep_failures
         self._kept: list[Outcome | Run] = []  # in order of delivery

@@ -23,6 +23,7 @@ from typing import Any
 from andon._core import events as ev
 from andon._engines.port import Capabilities, Config, Engine
 from andon._gate import gate
+from andon._locks import inside
 from andon._runtime import registry
 from andon._runtime.callbacks import CallbackThread
 from andon._runtime.driver import Driver
@@ -188,9 +189,12 @@ class Runtime(Submitter):
             group.in_main = True
 
     def is_running(self, task: Task, item: int) -> bool:
-        """Does the board show this item of a task in user code?"""
+        """Does the board show this item of a task in user code? A finalizer that would have to wait
+        for that is told that it does not."""
         self._check_own()
-        with self._lock:
+        if not self._lock.acquire(blocking=not inside()):
+            return False
+        try:
             task = task.part(item)
             return any(
                 row.attempt == task.attempt is not None
@@ -198,6 +202,8 @@ class Runtime(Submitter):
                 and row.phase == "running"
                 for row in self._engine.look()
             )
+        finally:
+            self._lock.release()
 
     def look(self) -> list[Any]:
         """The workers' rows."""
@@ -294,6 +300,9 @@ class Runtime(Submitter):
                     self._ended.wait(within)
                 return
             try:
+                for group in list(self._groups.values()):
+                    if group.finishes and group.stats.done == group.stats.submitted:
+                        self.leave_body(group)  # whoever takes its results finds them there
                 # Whatever came between the caller's last look and `closing`.
                 self.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
                 self.dismiss()

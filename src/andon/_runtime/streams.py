@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from andon._cancelled import Cancelled
 from andon._runtime.groups import Group
 from andon._runtime.reading import Reading, Source
 from andon._runtime.tasks import Run, Task
 from andon._runtime.wakeup import Wakeup
+from andon.errors import GroupClosedError
 from andon.outcome import Outcome, TaskState
 
 
@@ -72,8 +74,16 @@ class Stream(Reading, Iterator[Any]):
         return self
 
     def __next__(self) -> Any:
-        if self.front or self.advance():
-            return self.front.popleft()
+        try:
+            if self.front or self.advance():
+                return self.front.popleft()
+        except Cancelled:
+            group = self._group
+            if not group.over:
+                raise
+            raise GroupClosedError(
+                f"the group is over ({group.reason}); what it has done is in its `outcomes`"
+            ) from None
         raise StopIteration
 
     def take_next(self) -> Any:
@@ -97,7 +107,10 @@ class Stream(Reading, Iterator[Any]):
                 raise self._error
             if stopping:
                 self._group.runtime.check_crash()
-                self._group.raise_cancelled()
+                if self._group.reason is None:
+                    self._check_read()
+                else:
+                    self._group.raise_cancelled()
             return False
         self._popped += len(piece.values) if isinstance(piece, Run) else 1
         if self._as_outcomes:
@@ -236,6 +249,20 @@ class Stream(Reading, Iterator[Any]):
         if not self._told or not group.told:
             return False
         return not self._as_outcomes or self._resolved == self._submitted
+
+    def _check_read(self) -> None:
+        """The group has closed, and all results of what was submitted are handed out. Raises where
+        there was more to read (S14)."""
+        if not self._exhausted and self._length is None:
+            raise GroupClosedError(
+                "the group is over, and what was not read of the input never will be: take the "
+                "results in its body"
+            )
+        if self._length is not None and self._submitted < self._length:
+            raise GroupClosedError(
+                f"the group is over, with {self._submitted} of {self._length} items: take the "
+                "results in its body, where the rest is read"
+            )
 
     def _is_over(self) -> bool:
         return self._exhausted and self._popped == self._submitted and not self._inbox

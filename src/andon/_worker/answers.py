@@ -123,21 +123,22 @@ class Answers:
         self._note_ended()
         signals.reinstall()
         end = self._last() if last or (current.interrupted and not self._reuse_interrupted) else 0
-        if held[1] is not None:
-            halt = find_halt(held[1])
-            if halt is None:
-                return self._failure(held, index, started, _wire.STAGE_CALL, fatal, end, now)
-            by, held[0] = halt
-            halt = None
-            self._halted(held, by, index, started, now, end)
-            return True
-        if body is None:
+        stage = _wire.STAGE_CALL
+        if held[1] is None and body is None:
+            stage = _wire.STAGE_RESULT
             try:
                 body = self._pickling.dumps(held[0])
             except BaseException as error:
                 held[1] = error
-        if body is None:
-            return self._failure(held, index, started, _wire.STAGE_RESULT, fatal, end, now)
+        if held[1] is not None:
+            halt = find_halt(held[1])  # also of a checkpoint in the value's own `__reduce__` (S52)
+            if halt is None:
+                return self._failure(held, index, started, stage, fatal, end, now)
+            by, held[0] = halt
+            halt = None
+            self._halted(held, by, index, started, now, end)
+            return True
+        assert body is not None
         held.clear()
         if not end and current.cut_short():
             end = _wire.LAST

@@ -3,8 +3,8 @@
     idle ── HUNGRY ──▶ the fullest are asked to yield (see overdue.py) ──▶ what they give back
                                                                            is sent to the idle
 
-Between two tasks every worker idles for a moment, until the parent has sent the next; so nobody is
-asked before that moment has passed.
+Between two tasks every worker idles for a moment, until the parent has sent the next; so only those
+count that have been given nothing for a while.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ class Hunger:
         self._timers = timers
         self._ask = ask
         self._spans: dict[WorkerProcess, Attempt] = {}  # that were given, and may be over
+        self._hungry: list[WorkerProcess] = []  # idle since the timer was set
         self._timer: Timer | None = None
 
     def given(self, worker: WorkerProcess, attempt: Attempt) -> None:
         """A worker was given something."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._timer is not None and worker in self._hungry:
+            self._hungry.remove(worker)
+            if not self._hungry:
+                self._timer.cancel()
+                self._timer = None
         if attempt.hi - attempt.lo > 1:
             self._spans[worker] = attempt
 
@@ -47,13 +50,15 @@ class Hunger:
         for worker in [w for w, attempt in spans.items() if _is_over(w, attempt)]:
             del spans[worker]
         if any(_left(worker, attempt) for worker, attempt in spans.items()):
+            self._hungry = list(idle)
             self._timer = self._timers.at(time.monotonic() + HUNGRY, partial(self._now, idle))
 
     def _now(self, idle: list[WorkerProcess]) -> None:
         self._timer = None
+        hungry = sum(worker in idle for worker in self._hungry)  # some may have died meanwhile
         left = {worker: _left(worker, attempt) for worker, attempt in self._spans.items()}
         fullest = sorted(filter(left.get, left), key=left.__getitem__, reverse=True)
-        for worker in fullest[: len(idle)]:  # of whom some may have died meanwhile
+        for worker in fullest[:hungry]:
             attempt = self._spans.pop(worker)  # asked once
             self._ask(worker, attempt)
 
