@@ -173,10 +173,12 @@ def test_an_error_of_the_input_says_what_became_of_the_tasks(start_method: str, 
     assert re.fullmatch(r"\d done, 0 failed, \d stopped, \d never started", note)
 
 
-def test_S45_results_can_be_taken_after_the_group() -> None:
+def test_S14_S45_results_that_nobody_took_in_the_body_are_outcomes() -> None:
     with andon.TaskGroup(workers=2) as tg:
         results = tg.map(square, [1, 2, 3])
-    assert list(results) == [1, 4, 9] and list(results) == []
+    with pytest.raises(andon.GroupClosedError, match="in its `outcomes`"):
+        next(results)
+    assert [o.value for o in tg.outcomes] == [1, 4, 9]
 
 
 @pytest.mark.parametrize("kind", [list, iter])

@@ -206,7 +206,7 @@ class Reading:
                 self._room.wait(self._reader_has_news)
         except (Cancelled, AndonError) as stop:
             # The group stopped or closed while we read; the consumer is told by the group itself.
-            if self._group.reason is None and not self._group.closed:
+            if self._group.reason is None and not self._group.over:
                 self._error = stop
         except BaseException as error:
             self._error = error

@@ -174,6 +174,11 @@ class Stream(Reading, Iterator[Any]):
         """Read and run everything, keeping no results: nobody will ask for them."""
         while self.advance():
             self.front.clear()
+        if self._popped:
+            self._error = GroupClosedError(
+                "the group is over, and nobody has taken these results in its body; they are in "
+                "its `outcomes`"
+            )
 
     def close(self) -> None:
         """Read no more input; what was submitted goes its way."""
