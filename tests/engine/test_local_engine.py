@@ -544,6 +544,36 @@ def test_S19_a_kill_waits_for_the_dump_of_a_task_that_has_no_core_yet(
         assert "hold_the_gil" in (event.payload.stack or "")
 
 
+def test_S19_a_kill_waits_for_the_rest_of_a_dump_that_was_cut_off(
+    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The victim has lost its core in the middle of a line."""
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.hold_the_gil, running)
+        d.reached(running)
+        (worker,) = d.engine._crew.workers.values()
+        ask, asked = worker.ask_for_stack, []
+
+        def begin() -> None:
+            worker.stack += b"Current thread 0x"
+
+        def wants_core(pid: int) -> bool:
+            asked.append(pid)
+            if len(asked) == 3:
+                worker.stack.clear()
+                ask()
+            return True
+
+        monkeypatch.setattr(worker, "ask_for_stack", begin)
+        monkeypatch.setattr(climber, "system", SimpleNamespace(wants_core=wants_core))
+        monkeypatch.setattr(ladder, "DUMP_LATEST", PATIENCE)
+        d.stop(0.0, 0.0)
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and event.ordered
+        assert len(asked) >= 3 and "hold_the_gil" in (event.payload.stack or "")
+
+
 def test_S20_S22_the_whole_tree_is_gone_before_the_end_is_told(
     start_method: str, stage: MakeStage
 ) -> None:

@@ -61,7 +61,8 @@ class Climber:
             return
         used, shield = worker.used_token, worker.shield_until
         if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
-            if not worker.stack and worker.pid is not None and system.wants_core(worker.pid):
+            cut = not worker.stack.endswith(b"\n")  # nothing has come, or half a line
+            if cut and worker.pid is not None and system.wants_core(worker.pid):
                 ladder.dump_waits(now)
         while (step := ladder.due(now, used, shield)) is not None:
             if step is Step.INTERRUPT:
