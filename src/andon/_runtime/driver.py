@@ -19,6 +19,7 @@ Invariants
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ from andon._gate import gate
 from andon._runtime.handlers import handlers
 from andon._runtime.interrupts import bridge
 from andon._runtime.room import has_much_room
-from andon._runtime.wakeup import Wakeup
+from andon._runtime.wakeup import LATE, SOON, Wakeup
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
@@ -143,17 +144,20 @@ class Driver:
             mine = on_main and gate.depth == 1
             if mine:
                 bridge.driven = self._runtime
-            runtime, left = self._runtime, None
+            runtime, pause = self._runtime, SOON if on_main else math.inf
             try:
                 while not ready() and self._open and not (mine and gate.deferred is not None):
+                    left = pause
                     if deadline is not None:
-                        left = deadline - time.monotonic()
+                        left = min(left, deadline - time.monotonic())
                         if left <= 0:
                             return
                     wakeup.ring(self._bell)
                     if ready():
                         return
-                    runtime.turn(left)
+                    runtime.turn(None if left == math.inf else left)
+                    if on_main:
+                        pause = min(2 * pause, LATE)  # see wakeup.py
             except BaseException as error:
                 runtime.crash(error)
             finally:

@@ -15,7 +15,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from andon._gate import gate
+
 _SLICE = 0.05
+# A signal that comes right before the main thread begins to wait does not end the wait, and its
+# handler would run only then. So the main thread first waits for SOON seconds, then twice as long,
+# and so on, up to LATE: a key that was missed is noticed soon (S32).
+SOON, LATE = 0.02, 1.0
 
 
 class _Waiter(Protocol):
@@ -85,5 +91,12 @@ def _park(parked: threading.Lock, ready: Callable[[], bool], seconds: float) -> 
         while not parked.acquire(True, _SLICE):
             if ready() or time.monotonic() >= deadline:
                 return
+    elif gate.on_main():
+        deadline = math.inf if seconds < 0 else time.monotonic() + seconds
+        pause = SOON
+        while not parked.acquire(True, min(pause, max(0.0, deadline - time.monotonic()))):
+            if ready() or time.monotonic() >= deadline:
+                return
+            pause = min(2 * pause, LATE)
     else:
         parked.acquire(True, seconds)
