@@ -381,3 +381,15 @@ def test_a_call_at_the_end_of_a_recursion_fails_alone(
         assert driven.submit(abs, -left).result(20) == left
     assert 1 in failed and 139 not in failed
     assert len(driven._runtime._groups) == 1
+
+
+def test_a_driver_that_is_paused_as_it_is_started() -> None:
+    """Two threads open pools under fork: one forks as the other starts its driver."""
+    with andon.Pool(1) as pool:
+        driver = pool._runtime._driver
+        assert driver.pause()
+        driver._leave, driver._open = [], True
+        driver._thread = threading.Thread(target=driver._loop, args=(driver._leave, None))
+        assert driver.pause()  # before that has been started
+        driver.start()
+        assert pool.apply(int) == 0

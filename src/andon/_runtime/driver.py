@@ -97,7 +97,10 @@ class Driver:
         self._call_driver()
         end = time.monotonic() + within
         if thread is not threading.current_thread():
-            thread.join(within)
+            try:
+                thread.join(within)
+            except RuntimeError:  # another thread is just starting it: it finds that it is to leave
+                pass
         if not self.is_current() and self._seat.acquire(timeout=max(0.0, end - time.monotonic())):
             self._seat.release()
         self._late = thread if thread.is_alive() else None
