@@ -30,6 +30,7 @@ from andon._engines.local import (
     template_process,
 )
 from andon._engines.local.engine import LocalEngine
+from andon._engines.local.worker_process import WorkerProcess
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
 from andon._worker import state
@@ -517,15 +518,20 @@ def test_a_brutal_kill(start_method: str, stage: MakeStage) -> None:
         assert isinstance(event, Died | Stopped)
 
 
+def holder_of_the_gil(d: Driver, stage: MakeStage) -> tuple[int, WorkerProcess]:
+    running = stage("running")
+    ident = d.submit(tasks.hold_the_gil, running)
+    d.reached(running)
+    (worker,) = d.engine._crew.workers.values()
+    return ident, worker
+
+
 def test_S19_a_kill_waits_for_the_dump_of_a_task_that_has_no_core_yet(
     start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal takes effect only when the victim gets one: here as late as we like."""
-    running = stage("running")
     with driver(start_method) as d:
-        ident = d.submit(tasks.hold_the_gil, running)
-        d.reached(running)
-        (worker,) = d.engine._crew.workers.values()
+        ident, worker = holder_of_the_gil(d, stage)
         ask, asked = worker.ask_for_stack, []
 
         def wants_core(pid: int) -> bool:
@@ -548,11 +554,8 @@ def test_S19_a_kill_waits_for_the_rest_of_a_dump_that_was_cut_off(
     start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The victim has lost its core in the middle of a line."""
-    running = stage("running")
     with driver(start_method) as d:
-        ident = d.submit(tasks.hold_the_gil, running)
-        d.reached(running)
-        (worker,) = d.engine._crew.workers.values()
+        ident, worker = holder_of_the_gil(d, stage)
         ask, asked = worker.ask_for_stack, []
 
         def begin() -> None:
