@@ -97,8 +97,7 @@ class Calls:
         """It does not any more."""
         future._dropped = True
         if self._count:
-            self._count -= 1
-            self._all.count -= 1
+            self._fewer(1)
         if not self._count:
             self._waiting.clear()
 
@@ -117,13 +116,9 @@ class Calls:
             packed, count = self._bundle(chain([packed], taken))
             while len(futures) > count:
                 self._waiting.appendleft(futures.pop())
-        count = len(futures)
-        self._count -= count
-        self._all.count -= count
+        self._fewer(len(futures))
         if not futures and not self._waiting:
-            count = self._count
-            self._count -= count
-            self._all.count -= count
+            self._fewer(self._count)
         return packed, futures
 
     def all(self) -> list[list[Future[Any]]]:
@@ -136,9 +131,7 @@ class Calls:
             if not futures:
                 return runs
             runs.append(futures)
-            count = len(futures)
-            self._count -= count
-            self._all.count -= count
+            self._fewer(len(futures))
 
     def measured(self, packed: Any, seconds: float) -> None:
         """So long has a call taken."""
@@ -148,6 +141,10 @@ class Calls:
         self._new = False
         if self._most != before and self._bundle is not None and packed is not None:
             self._function(packed).together = self._most
+
+    def _fewer(self, count: int) -> None:
+        self._count -= count
+        self._all.count -= count
 
     def _take(
         self, futures: list[Future[Any]], most: int, *, timed: bool = False

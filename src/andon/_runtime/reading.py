@@ -11,8 +11,7 @@ until one takes `_SHORT` seconds, by the time that the items were measured to ta
 items cost little and a long one never holds up many. The longer a map runs, or is known to run,
 the longer they may take, up to `_LONG`, or `_SHARED` where other groups use the same workers; where
 the number of the items is known, they become shorter again toward its end, so that all workers come
-to it together. What has been read is not kept back
-for a full span while a worker is free.
+to it together. What has been read is not kept back for a full span while a worker is free.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from andon._core import events as ev
@@ -152,7 +151,7 @@ class Runtime(Submitter):
         self._check_own()
         check_room(TO_STOP)
         with gate:
-            again = partial(
+            if self._must_leave(
                 self.stop,
                 group,
                 kind,
@@ -161,8 +160,7 @@ class Runtime(Submitter):
                 soon=soon,
                 grace=grace,
                 kill_after=kill_after,
-            )
-            if self._must_leave(again):
+            ):
                 return
             with self._lock:
                 self._take(ev.StopAsked(group.id, kind, message, source, soon, grace, kill_after))

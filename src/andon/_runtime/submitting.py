@@ -158,7 +158,9 @@ class Submitter(Performer):
                     self._leave_if_done(group)
             self._deliver()
 
-    def _must_leave(self, call: Callable[..., None], *args: Any, after: bool = False) -> bool:
+    def _must_leave(
+        self, call: Callable[..., None], *args: Any, after: bool = False, **kwargs: Any
+    ) -> bool:
         """Is this a finalizer that must not wait for the lock? Then who drives makes the call;
         also where it is to come `after` one that was left to it."""
         if not after:
@@ -167,7 +169,7 @@ class Submitter(Performer):
                 return False
             if not inside():
                 return False
-        self._left.append(partial(call, *args))
+        self._left.append(partial(call, *args, **kwargs))
         self.wake()
         return True
 

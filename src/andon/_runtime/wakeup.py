@@ -87,16 +87,14 @@ def _park(parked: threading.Lock, ready: Callable[[], bool], seconds: float) -> 
     """Wait for the lock; below 0: for ever."""
     if sys.platform == "win32":
         # Who waits for a lock takes no Ctrl-C there (S32): so nobody waits for long.
-        deadline = math.inf if seconds < 0 else time.monotonic() + seconds
-        while not parked.acquire(True, _SLICE):
-            if ready() or time.monotonic() >= deadline:
-                return
+        pause, most = _SLICE, _SLICE
     elif gate.on_main():
-        deadline = math.inf if seconds < 0 else time.monotonic() + seconds
-        pause = SOON
-        while not parked.acquire(True, min(pause, max(0.0, deadline - time.monotonic()))):
-            if ready() or time.monotonic() >= deadline:
-                return
-            pause = min(2 * pause, LATE)
+        pause, most = SOON, LATE
     else:
         parked.acquire(True, seconds)
+        return
+    deadline = math.inf if seconds < 0 else time.monotonic() + seconds
+    while not parked.acquire(True, min(pause, max(0.0, deadline - time.monotonic()))):
+        if ready() or time.monotonic() >= deadline:
+            return
+        pause = min(2 * pause, most)
