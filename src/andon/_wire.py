@@ -47,6 +47,7 @@ ANSWERS = range(READY, WARNING + 1)
 # Flags.
 LAST = 1  #     the attempt is over with this frame; unreported items never started
 RETIRING = 2  # the worker exits right after this frame
+ALONE = 32 #    beside it: and nothing that it has started is left to be killed
 FATAL = 4  #    on CALL/SPAN: the first failure decides, the worker pulls the cord itself (S11)
 EACH = 8  #     on SPAN: the list holds one pickle per item, each unpickled before its own call, so
 #               that one that cannot be, or that kills the worker, is found by itself (S28)

@@ -565,7 +565,7 @@ def test_an_interrupt_stops_and_retires_the_worker(
         w.until_running(attempt)
         answer = w.interrupt_until_answer(attempt)
         assert (answer.kind, answer.meta[3:], answer.flags) == (
-            STOPPED, ("interrupt", None), _wire.LAST | _wire.RETIRING,
+            STOPPED, ("interrupt", None), _wire.LAST | _wire.RETIRING | _wire.ALONE,
         )  # fmt: skip
         assert w.wait() == 0
 

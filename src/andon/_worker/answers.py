@@ -176,6 +176,11 @@ class Answers:
             children.living() - self._children_before
         )
 
+    def _is_alone(self) -> bool:
+        """Is there nobody whom we could leave behind, and no thread that could start somebody?"""
+        flush_streams()  # what is flushed when we leave may be code of the user's
+        return not _thread._count() and children.surely_none()
+
     def _failure(
         self,
         held: list[Any],
@@ -248,6 +253,8 @@ class Answers:
 
     def _answer(self, kind: int, flags: int, meta: Any, body: bytes | Parcel) -> None:
         self._check_self()
+        if flags & _wire.RETIRING and self._is_alone():
+            flags |= _wire.ALONE
         cells = self._cells
         cells[_row.PHASE] = _row.SENDING
         attempt = current.attempt
@@ -293,6 +300,8 @@ class Answers:
 
     def _leave(self) -> NoReturn:
         self._check_self()
+        # To end takes the kernel a millisecond. Whom our answer has woken may stand behind us.
+        _give_way()
         # May block on a reader that does not read; the parent waits `kill_after` at most (S21).
         flush_streams()
         os._exit(0)

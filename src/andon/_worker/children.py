@@ -29,15 +29,21 @@ def become_subreaper() -> None:
 def living() -> set[int]:
     """The pids of its children that are no zombies. Costs one system call where there are none."""
     pids: set[int] = set()
+    if sys.platform == "linux" and not surely_none():
+        pids.update(pid for pid in _listed() if not _dead(pid))
+    return pids
+
+
+def surely_none() -> bool:
+    """Has it none at all? Where they cannot be seen, nobody knows. One system call."""
     if sys.platform == "linux":
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return pids
+            return True
         except OSError:
             pass
-        pids.update(pid for pid in _listed() if not _dead(pid))
-    return pids
+    return False
 
 
 def _listed() -> set[int]:

@@ -91,7 +91,7 @@ class Crew:
         self._board: Board = own_board()
         self._oom_before = postmortem.oom_kills()
         self._messages: list[tuple[Any, ...]] = []
-        self._past: list[WorkerProcess] = []  # gone; rows and results are free once all is told
+        self._past: list[WorkerProcess] = []  # gone; to be buried once all is told
         self._fill_timer: Timer | None = None
         self._spares_timer: Timer | None = None
         self._vacant: list[Slot] = []
@@ -505,18 +505,22 @@ class Crew:
     def _discard(self, worker: WorkerProcess) -> None:
         """Forget a worker that is gone, or never was."""
         self.workers.pop(worker.serial, None)
+        worker.cancel_timers()
+        if worker.bound is not None:
+            worker.bound.cancel()
         if worker.link is not None:
             worker.link.drop(worker.serial)
-        for fd in (worker.reader.fd, worker.writer.fd, worker.stack_fd):
-            self._poller.remove(fd)
-        if worker.hold is not None:
-            worker.hold.unwatch(self._poller)
-        worker.close()
         self._past.append(worker)
 
-    def free_rows(self) -> None:
-        """What the rows of dead workers said, and what they had answered, has been told."""
+    def bury(self) -> None:
+        """What the rows of dead workers said, and what they had answered, has been told: give up
+        what is left of them."""
         for worker in self._past:
+            for fd in (worker.reader.fd, worker.writer.fd, worker.stack_fd):
+                self._poller.remove(fd)
+            if worker.hold is not None:
+                worker.hold.unwatch(self._poller)
+            worker.close()
             worker.forget_results()
             if worker.row_number:
                 self._board.free_row(worker.row_number)
@@ -534,7 +538,7 @@ class Crew:
             link, self._link = self._link, None
             remaining.update(link.end(within))
         self._inherit = {}  # of use to nobody any more, and perhaps large
-        self.free_rows()
+        self.bury()
         return sorted(pid for pid in remaining if system.exists(pid))
 
 

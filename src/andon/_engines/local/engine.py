@@ -2,8 +2,8 @@
 
     submit ──▶ idle worker's pipe, or the queue          (the calling thread, under the lock)
     stop   ──▶ orders on the board, signals              (the calling thread, under the lock)
-    pump   ──▶ wait │ read │ Rang │ take note, ladders, dispatch │ unpickle │ post
-                      lock          lock
+    pump   ──▶ wait │ read │ Rang │ take note, ladders, dispatch │ unpickle │ post │ bury, staff
+                      lock          lock                                             lock
 
 Invariants
  1. What was read is taken note of only after `Rang` has been posted for it: whoever pulled a word
@@ -180,7 +180,6 @@ class LocalEngine:
     def pump(self, timeout: float | None) -> None:
         """See the head of this file."""
         with self._config.lock:
-            self._crew.free_rows()
             timeout = self._patience(timeout)
             self._waiting = timeout != 0
         handlers = self._poller.wait(timeout)
@@ -196,6 +195,9 @@ class LocalEngine:
             out, self._out = self._out, []
         if out:
             self._post(inbox.decode(out))
+        with self._config.lock:  # somebody may wait for what was posted, and for nothing of this
+            self._crew.bury()
+            self._crew.staff(time.monotonic())
 
     def close(self, within: float) -> Sequence[int]:
         """Idle workers are asked to leave, all others killed; what they were at is posted."""
@@ -286,7 +288,6 @@ class LocalEngine:
         self._timers.run(time.monotonic())
         self._take_frames()  # of those whose death was found just now
         self._out += self._overdue.given_back()
-        self._crew.staff(time.monotonic())
 
     def _take_frames(self) -> None:
         while self._read:
@@ -360,8 +361,16 @@ class LocalEngine:
             self._next(worker)
 
     def _leaves(self, worker: WorkerProcess, frame: Frame) -> None:
-        """It has answered and exits (S51): told when it is gone (S5)."""
-        worker.held = frame if frame[0] != _wire.DONE else None
+        """It has answered and exits (S51). If it leaves something behind, that is told when all
+        of it is gone; else nothing of the task is there any more (S5)."""
+        attempt = worker.attempt
+        assert attempt is not None
+        frames = [frame] if frame[0] != _wire.DONE else []
+        if frame[1] & _wire.ALONE:
+            self._out += [*frames, AttemptEnded(attempt.id)]
+            worker.attempt = None
+        else:
+            worker.held = frames
         worker.final = worker.expected = True
         worker.state = State.LEAVING
         worker.cancel_timers()
@@ -384,9 +393,7 @@ class LocalEngine:
         if attempt is None:
             return
         if worker.final:
-            if worker.held is not None:
-                self._out.append(worker.held)
-            self._out.append(AttemptEnded(attempt.id))
+            self._out += [*worker.held, AttemptEnded(attempt.id)]
         else:
             asked = worker.ladder is not None and worker.ladder.step >= Step.DUMP
             ordered = (worker.killed or asked) and postmortem.by_our_kill(

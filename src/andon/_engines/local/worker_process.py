@@ -64,7 +64,7 @@ class WorkerProcess:
         # What has come back, not yet taken note of.
         self.fresh: list[Frame] = []
         self.last_read = False  # a LAST frame is among them
-        self.held: Frame | None = None  # the last answer of one that leaves: told when it is gone
+        self.held: list[Frame] = []  # the last answer of one that leaves: told when it is gone
         self.final = False  # there is no other answer to come from it
         self.stack = bytearray()
         # Its end.
@@ -217,9 +217,6 @@ class WorkerProcess:
     def close(self) -> None:
         """Give up the descriptors but that of the results, which may not have been unpickled yet.
         The lifeline's end kills whatever is there still."""
-        self.cancel_timers()
-        if self.bound is not None:
-            self.bound.cancel()
         self.writer.close()
         self.reader.close()
         descriptors.close(self.lifeline, self.stack_fd, *self.only_theirs)
