@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -181,6 +182,16 @@ def with_threads(running: Stage) -> None:
     for _ in range(3):
         threading.Thread(target=time.sleep, args=(60,)).start()
     running.reach(os.getpid())
+    time.sleep(60)
+
+
+listening: list[socket.socket] = []
+
+
+def listen(running: Stage) -> None:
+    """On a port, without ever closing it."""
+    listening.append(socket.create_server(("127.0.0.1", 0)))
+    running.reach(listening[0].getsockname()[1])
     time.sleep(60)
 
 

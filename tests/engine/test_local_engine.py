@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -482,6 +483,20 @@ def test_S15_stops_that_unwind(
         d.new_group()
         again = {d.value(tasks.my_pid) for _ in range(2)}
         assert (pid in again) is (rung is StoppedBy.TOKEN)
+
+
+def test_S5_what_an_interrupted_task_has_open_is_closed_when_that_is_told(
+    start_method: str, stage: MakeStage
+) -> None:
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.listen, running)
+        port = int(d.reached(running)[0])
+        d.stop()
+        (event,) = d.finish(ident)
+        assert event.by is StoppedBy.INTERRUPT
+        with socket.socket() as ours:
+            ours.bind(("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("sibling", [tasks.swallow, tasks.hold_the_gil, tasks.stop_self])

@@ -176,10 +176,14 @@ class Answers:
             children.living() - self._children_before
         )
 
-    def _is_alone(self) -> bool:
-        """Is there nobody whom we could leave behind, and no thread that could start somebody?"""
-        flush_streams()  # what is flushed when we leave may be code of the user's
-        return not _thread._count() and children.surely_none()
+    def _let_go(self) -> bool:
+        """We are to leave: is there nobody whom we could leave behind, and no thread that could
+        start somebody? Then only memory is left of the task once this returns."""
+        if _thread._count() or not children.surely_none():
+            return False
+        flush_streams()  # that may be code of the user's, which never runs after the answer
+        self._channel.close_others()
+        return True
 
     def _failure(
         self,
@@ -253,7 +257,7 @@ class Answers:
 
     def _answer(self, kind: int, flags: int, meta: Any, body: bytes | Parcel) -> None:
         self._check_self()
-        if flags & _wire.RETIRING and self._is_alone():
+        if flags & _wire.RETIRING and self._let_go():
             flags |= _wire.ALONE
         cells = self._cells
         cells[_row.PHASE] = _row.SENDING

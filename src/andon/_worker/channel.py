@@ -22,6 +22,7 @@ from andon import _wire
 
 _CHUNK = 65536
 _WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once or not at all
+_MOST_FDS = 1 << 20
 _MOST_PARTS = 512  # that one `writev` takes
 _KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
 
@@ -77,6 +78,11 @@ class Channel:
         self.sent_beside = 0  # bytes of their bodies
         # Told of a large body before it is read: that may take long, or all the memory there is.
         self.on_large: Callable[[int, int, Any], None] | None = None
+
+    def close_others(self) -> None:
+        """Close whatever this process has open, but its standard streams and what is written to."""
+        os.closerange(3, self._answers)
+        os.closerange(self._answers + 1, _MOST_FDS)
 
     def read(self) -> Frame:
         """(kind, flags, attempt, meta, body) of the next request; EOFError when there are no more.

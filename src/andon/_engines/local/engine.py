@@ -416,8 +416,10 @@ class LocalEngine:
             self._give(worker, self._queue.pop(ident))
         elif self._closing:
             self._crew.retire(worker)
-        else:
+        elif worker.known:
             self._idle.append(worker)
+        else:
+            self._idle.insert(0, worker)  # it has loaded no function yet, nor any module for one
 
     def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
         if not worker.give(attempt):
