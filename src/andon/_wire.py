@@ -47,11 +47,11 @@ ANSWERS = range(READY, WARNING + 1)
 # Flags.
 LAST = 1  #     the attempt is over with this frame; unreported items never started
 RETIRING = 2  # the worker exits right after this frame
-ALONE = 32 #    beside it: and nothing that it has started is left to be killed
 FATAL = 4  #    on CALL/SPAN: the first failure decides, the worker pulls the cord itself (S11)
 EACH = 8  #     on SPAN: the list holds one pickle per item, each unpickled before its own call, so
 #               that one that cannot be, or that kills the worker, is found by itself (S28)
 CALLS = 16 #    beside EACH: each is of (args, kwargs), as in CALL
+SPENT = 32 #    beside LAST: idle, but of no more use; all it takes is RETIRE
 
 # Orders, where no signal can give them: single bytes in the lifeline.
 INTERRUPT = b"i"

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from andon import _board
-from andon._board import Board, wait_any
+from andon._board import Board, Pulled, wait_any
 from andon._cancelled import raise_cancelled
 from andon._gate import gate
 from andon._worker import checkpoint
@@ -154,15 +154,9 @@ class Token:
         """The runtime's own way to set a group's token, once the machine has decided (S6)."""
         return self._board.pull(self._slot, self._clear, kind_code, 0, message)
 
-    def _pulled(self) -> tuple[int, int] | None:
-        """For the runtime: the reason's code and the row of who pulled; None while it is clear."""
-        pulled = self._board.read(self._slot, self._clear)
-        return None if pulled is None else (pulled.kind, pulled.row)
-
-    def _message(self) -> str:
-        """For the runtime: what the one who pulled had to say."""
-        pulled = self._board.read(self._slot, self._clear)
-        return "" if pulled is None else pulled.message
+    def _pulled(self) -> Pulled | None:
+        """For the runtime: who pulled, and why; None while it is clear."""
+        return self._board.read(self._slot, self._clear)
 
     # Waiting -------------------------------------------------------------------------------------
 

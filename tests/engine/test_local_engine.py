@@ -122,7 +122,7 @@ def test_when_a_word_was_pulled_the_puller_is_still_shown_with_its_attempt(
                 if pulled is not None:
                     with d.config.lock:
                         rows = [r for r in d.engine.look() if r.row == pulled[1]]
-                    seen.extend((r.attempt, r.index, r.cord_message) for r in rows)
+                    seen.extend((r.attempt, r.index, pulled.message) for r in rows)
 
         d.value(tasks.add, 1)
         d.on_post = look

@@ -356,7 +356,7 @@ def test_S5_S35_cancelling_the_await_stops_the_task(start_method: str, stage: Ma
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                assert not alive(worker)  # interrupted, and gone by now
+                wait_gone([worker])  # it was interrupted
             assert await tg.run(square, 2) == 4  # the group goes on
         assert tg.verdict == "ok" and [o.stopped_by for o in tg.outcomes[:2]] == ["interrupt"] * 2
 

@@ -156,7 +156,7 @@ def test_a_groups_token_asks_its_runtime() -> None:
     token.cancel("why")
     assert (asked, token.is_set(), token._pulled()) == (["why"], False, None)
     token._pull(KIND_DEADLINE)
-    assert (token.is_set(), token._pulled()) == (True, (KIND_DEADLINE, 0))
+    assert (token.is_set(), token._pulled()) == (True, (KIND_DEADLINE, 0, ""))
     assert token.reason == "the deadline of the group has passed"
 
 

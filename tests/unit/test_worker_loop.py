@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -557,7 +558,7 @@ def clean_up_slowly(seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("fn", "args"), [(spin, ()), (nap, ()), (clean_up_slowly, (0.1,))])
-def test_an_interrupt_stops_and_retires_the_worker(
+def test_an_interrupt_stops_the_task_and_spends_the_worker(
     fn: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
     with worker() as w:
@@ -565,17 +566,32 @@ def test_an_interrupt_stops_and_retires_the_worker(
         w.until_running(attempt)
         answer = w.interrupt_until_answer(attempt)
         assert (answer.kind, answer.meta[3:], answer.flags) == (
-            STOPPED, ("interrupt", None), _wire.LAST | _wire.RETIRING | _wire.ALONE,
+            STOPPED, ("interrupt", None), _wire.LAST | _wire.SPENT,
         )  # fmt: skip
+        w.send(_wire.RETIRE)
         assert w.wait() == 0
 
 
-def test_an_interrupted_worker_retires_even_if_the_task_returns() -> None:
+def test_an_interrupted_worker_is_spent_even_if_the_task_returns() -> None:
     with worker() as w:
         attempt = w.start(stubborn)
         w.until_running(attempt)
         answer = w.interrupt_until_answer(attempt)
         assert (answer.kind, answer.retiring) == (VALUE, True)
+        w.send(_wire.RETIRE)
+        assert w.wait() == 0
+
+
+def leave_a_thread() -> None:
+    threading.Thread(target=time.sleep, args=(NAP,), daemon=True).start()
+    nap()
+
+
+def test_an_interrupted_worker_does_not_stay_with_a_thread_of_its_task() -> None:
+    with worker() as w:
+        attempt = w.start(leave_a_thread)
+        w.until_running(attempt)
+        assert w.interrupt_until_answer(attempt).flags == _wire.LAST | _wire.RETIRING
         assert w.wait() == 0
 
 
@@ -783,6 +799,7 @@ def test_a_rude_task_does_no_harm() -> None:
         attempt = w.start(spin)
         w.until_running(attempt)
         assert w.interrupt_until_answer(attempt).meta[3] == "interrupt"
+        w.send(_wire.RETIRE)
         assert w.wait() == 0
 
 

@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
     @property
     def retiring(self) -> bool:
-        return bool(self.flags & _wire.RETIRING)
+        return bool(self.flags & (_wire.RETIRING | _wire.SPENT))
 
 
 class Worker:

@@ -115,7 +115,6 @@ class Row:
     used_token: bool
     shield_until: float | None
     stopping: bool = False
-    cord_message: str = ""
 
 
 class Engine(Protocol):

@@ -37,10 +37,10 @@ def _look_at_word(
     pulled = group.token._pulled()
     if pulled is None:
         return
-    code, row = pulled
+    code, row, message = pulled
     kind = KINDS[code - 1] if 1 <= code <= len(KINDS) else ReasonKind.CANCEL
     attempt, index = who_pulled(row) if row else (None, None)
-    take(ev.Cord(group.id, attempt, kind, group.token._message(), index))
+    take(ev.Cord(group.id, attempt, kind, message, index))
 
 
 def check_links(group: Group, take: Take) -> None:

@@ -32,7 +32,7 @@ from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Run, Task
 from andon._runtime.wakeup import Wakeup
 from andon._worker.context import in_context
-from andon.errors import AndonError
+from andon.errors import AndonError, GroupClosedError
 from andon.outcome import Outcome
 
 _SHORT, _LONG = 0.005, 0.1  # seconds that a span takes
@@ -103,6 +103,7 @@ class Reading:
         self._ahead = _SPANS_AHEAD * self._slots  # spans
         self._most = _LONGEST_SPAN if self._range is None else _LONGEST_RANGE  # items of a span
         self._inbox: list[Any] = []  # read, and not yet sent
+        self._unsent = False  # some of it never will be: the group is over
         self._sending = threading.Lock()
         self._gathers = False  # nobody wants a result before the last
         self._offsets: dict[int, int] = {}  # task → position of its item 0, less its index
@@ -161,7 +162,12 @@ class Reading:
 
     def _hungry(self) -> bool:
         """Is a worker free that could have what has been read?"""
-        return bool(self._inbox) and self._spans < self._slots and self._fixed is None
+        return (
+            bool(self._inbox)
+            and self._spans < self._slots
+            and self._fixed is None
+            and not self._nobody_asks()
+        )
 
     def _nobody_asks(self) -> bool:
         group = self._group
@@ -260,17 +266,18 @@ class Reading:
                 del self._inbox[:count]
                 if not self._send(items):
                     self._inbox.clear()
+                    self._unsent = True
 
     def _send(self, items: list[Any] | range) -> bool:
-        """Send a span; False where the group began to stop as we read. What ended before that is
-        handed out first."""
+        """Send a span; False where the group began to stop, or was left, as we read. What ended
+        before that is handed out first."""
         if items:
             seconds = self._item_seconds * len(items)
             call = Call(self._fn, items=items, star=self._star, seconds=seconds)
             try:
                 submit_items(self._group, call, self._register, timeout=self._timeout)
-            except Cancelled:
-                if self._group.reason is None:
+            except (Cancelled, GroupClosedError):
+                if self._group.reason is None and not self._group.over:
                     raise
                 return False
         return True

@@ -258,7 +258,8 @@ class Stream(Reading, Iterator[Any]):
     def _check_read(self) -> None:
         """The group has closed, and all results of what was submitted are handed out. Raises where
         there was more to read (S14)."""
-        if not self._exhausted and self._length is None:
+        unsent = self._unsent or self._inbox or not self._exhausted
+        if unsent and self._length is None:
             raise GroupClosedError(
                 "the group is over, and what was not read of the input never will be: take the "
                 "results in its body"

@@ -5,7 +5,8 @@ Invariants:
     ends it is sent: a `__del__` that kills the worker kills it within its own task. (Of a large
     value its bare buffers remain, from where they are sent.)
  2. A worker that was interrupted, or whose stopped task has left processes or threads behind,
-    retires (S51, S20). A copy of the worker that a task forked off never answers in its name.
+    leaves (S51, S20): at once, or, where there is nobody to leave behind, when it is told to. A
+    copy of the worker that a task forked off never answers in its name.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Answers:
         self._results = results
         self._reuse_interrupted = reuse_interrupted
         self._pid = current.pid
+        self._spent = False
         self._children_before = children.living()
         channel.on_large = self._note_large
 
@@ -177,12 +179,13 @@ class Answers:
         )
 
     def _let_go(self) -> bool:
-        """We are to leave: is there nobody whom we could leave behind, and no thread that could
-        start somebody? Then only memory is left of the task once this returns."""
+        """We are of no more use: is there nobody whom we would leave behind, and no thread that
+        could start somebody? Then only memory is left of the task once this returns."""
         if _thread._count() or not children.surely_none():
             return False
-        flush_streams()  # that may be code of the user's, which never runs after the answer
+        flush_streams()  # that may be code of the user's
         self._channel.close_others()
+        self._spent = True
         return True
 
     def _failure(
@@ -257,8 +260,8 @@ class Answers:
 
     def _answer(self, kind: int, flags: int, meta: Any, body: bytes | Parcel) -> None:
         self._check_self()
-        if flags & _wire.RETIRING and self._let_go():
-            flags |= _wire.ALONE
+        if flags & _wire.RETIRING and not isinstance(body, Parcel) and self._let_go():
+            flags ^= _wire.RETIRING | _wire.SPENT
         cells = self._cells
         cells[_row.PHASE] = _row.SENDING
         attempt = current.attempt
@@ -304,7 +307,7 @@ class Answers:
 
     def _leave(self) -> NoReturn:
         self._check_self()
-        # To end takes the kernel a millisecond. Whom our answer has woken may stand behind us.
+        # To end takes the kernel a millisecond; whom our answer has woken may stand behind us.
         _give_way()
         # May block on a reader that does not read; the parent waits `kill_after` at most (S21).
         flush_streams()

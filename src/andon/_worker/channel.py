@@ -16,6 +16,7 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from andon import _wire
@@ -80,9 +81,9 @@ class Channel:
         self.on_large: Callable[[int, int, Any], None] | None = None
 
     def close_others(self) -> None:
-        """Close whatever this process has open, but its standard streams and what is written to."""
-        os.closerange(3, self._answers)
-        os.closerange(self._answers + 1, _MOST_FDS)
+        """Close whatever this process has open, but its standard streams and our own pipes."""
+        for low, high in pairwise([2, *sorted((self._requests, self._answers)), _MOST_FDS]):
+            os.closerange(low + 1, high)
 
     def read(self) -> Frame:
         """(kind, flags, attempt, meta, body) of the next request; EOFError when there are no more.

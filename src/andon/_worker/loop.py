@@ -79,7 +79,8 @@ class Loop(Runs):
                 self._init(body)
             elif kind == _wire.RETIRE:
                 self._check_self()
-                _multiprocessing.leave()  # never after an interrupt: locks may be held (S51)
+                if not self._spent:  # else locks may be held (S51)
+                    _multiprocessing.leave()
                 self._leave()
             else:
                 raise RuntimeError(f"a worker cannot take a frame of kind {kind}")

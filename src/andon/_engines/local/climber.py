@@ -100,4 +100,5 @@ class Climber:
 
 def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
     """Has this very worker pulled its group's word, since its task failed (S11)?"""
-    return attempt.group.token._pulled() == (KIND_FAILURE, worker.row_number)
+    pulled = attempt.group.token._pulled()
+    return pulled is not None and pulled[:2] == (KIND_FAILURE, worker.row_number)

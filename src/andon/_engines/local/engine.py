@@ -335,10 +335,11 @@ class LocalEngine:
             if kind != _wire.DONE:
                 self._out.append(frame)
             if flags & _wire.LAST:
-                self._finished(worker)
+                self._finished(worker, spent=bool(flags & _wire.SPENT))
 
-    def _finished(self, worker: WorkerProcess) -> None:
-        """Its attempt is over, and it is there for the next."""
+    def _finished(self, worker: WorkerProcess, *, spent: bool) -> None:
+        """Its attempt is over, and it is there for the next; or it is `spent` (S51): nothing of the
+        task is left, and it may go by itself (S5)."""
         attempt = worker.attempt
         assert attempt is not None
         self._out.append(AttemptEnded(attempt.id))
@@ -348,29 +349,22 @@ class LocalEngine:
         worker.ladder = None
         if worker.killed or worker.dead_at is not None or worker.reader.closed:
             return  # our kill is on its way, or it has hung up
-        if worker.doomed:
-            worker.doomed = False
-            self._crew.spared()
         limit = self._config.max_tasks_per_worker
-        if limit is not None and worker.items_done >= limit:
+        if spent or (limit is not None and worker.items_done >= limit):
             self._crew.retire(worker)
             self._crew.doom(worker)
             self._bound_leaving(worker, LEAVE_WITHIN)
-        else:
-            worker.state = State.IDLE
-            self._next(worker)
+            return
+        if worker.doomed:
+            worker.doomed = False
+            self._crew.spared()
+        worker.state = State.IDLE
+        self._next(worker)
 
     def _leaves(self, worker: WorkerProcess, frame: Frame) -> None:
-        """It has answered and exits (S51). If it leaves something behind, that is told when all
-        of it is gone; else nothing of the task is there any more (S5)."""
-        attempt = worker.attempt
-        assert attempt is not None
-        frames = [frame] if frame[0] != _wire.DONE else []
-        if frame[1] & _wire.ALONE:
-            self._out += [*frames, AttemptEnded(attempt.id)]
-            worker.attempt = None
-        else:
-            worker.held = frames
+        """It has answered and exits, and what its task has left behind goes with it: told when all
+        that is gone (S5, S20)."""
+        worker.held = frame if frame[0] != _wire.DONE else None
         worker.final = worker.expected = True
         worker.state = State.LEAVING
         worker.cancel_timers()
@@ -393,7 +387,9 @@ class LocalEngine:
         if attempt is None:
             return
         if worker.final:
-            self._out += [*worker.held, AttemptEnded(attempt.id)]
+            if worker.held is not None:
+                self._out.append(worker.held)
+            self._out.append(AttemptEnded(attempt.id))
         else:
             asked = worker.ladder is not None and worker.ladder.step >= Step.DUMP
             ordered = (worker.killed or asked) and postmortem.by_our_kill(
@@ -435,12 +431,9 @@ class LocalEngine:
 def _row(worker: WorkerProcess) -> Row:
     row, attempt = worker.row, worker.attempt
     begun = worker.begun
-    index, message = row.index, ""
-    if attempt is not None:
-        if not attempt.lo <= index < attempt.hi:
-            index = attempt.lo
-        token = attempt.group.token
-        message = row.read_cord(token._slot, token._clear)
+    index = row.index
+    if attempt is not None and not attempt.lo <= index < attempt.hi:
+        index = attempt.lo
     return Row(
         row=worker.row_number,
         pid=worker.pid,
@@ -451,5 +444,4 @@ def _row(worker: WorkerProcess) -> Row:
         used_token=worker.used_token,
         shield_until=worker.shield_until,
         stopping=worker.ladder is not None,
-        cord_message=message,
     )

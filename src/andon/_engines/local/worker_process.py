@@ -64,7 +64,7 @@ class WorkerProcess:
         # What has come back, not yet taken note of.
         self.fresh: list[Frame] = []
         self.last_read = False  # a LAST frame is among them
-        self.held: list[Frame] = []  # the last answer of one that leaves: told when it is gone
+        self.held: Frame | None = None  # the last answer of one that leaves: told when it is gone
         self.final = False  # there is no other answer to come from it
         self.stack = bytearray()
         # Its end.
