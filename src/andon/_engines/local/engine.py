@@ -53,6 +53,7 @@ class LocalEngine:
         self._queue: dict[int, Attempt] = {}  # in order
         self._idle: list[WorkerProcess] = []  # the one used last is used first: it is warm
         self._read: list[WorkerProcess] = []  # have fresh frames
+        self._spent: list[WorkerProcess] = []  # are to be told to leave
         self._out: list[Frame | Event] = []
         self._rang = False
         self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
@@ -197,6 +198,8 @@ class LocalEngine:
             self._post(inbox.decode(out))
         with self._config.lock:  # somebody may wait for what was posted, and for nothing of this
             self._crew.bury()
+            while self._spent:
+                self._crew.retire(self._spent.pop())
             self._crew.staff(time.monotonic())
 
     def close(self, within: float) -> Sequence[int]:
@@ -351,7 +354,8 @@ class LocalEngine:
             return  # our kill is on its way, or it has hung up
         limit = self._config.max_tasks_per_worker
         if spent or (limit is not None and worker.items_done >= limit):
-            self._crew.retire(worker)
+            worker.state = State.LEAVING
+            self._spent.append(worker)
             self._crew.doom(worker)
             self._bound_leaving(worker, LEAVE_WITHIN)
             return
