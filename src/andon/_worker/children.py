@@ -6,7 +6,15 @@ Only on Linux: elsewhere nothing is seen of them here.
 from __future__ import annotations
 
 import os
+import select
 import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:  # the template loads this, and as little as it can (see template.py)
+    import _signal as signal
 
 _PR_SET_CHILD_SUBREAPER = 36  # of the kernel's prctl.h
 
@@ -44,6 +52,37 @@ def surely_none() -> bool:
         except OSError:
             pass
     return False
+
+
+def end_all(within: float) -> bool:
+    """SIGKILL them, and whoever comes to us when they die, and reap them. Is none left, after so
+    many seconds at most? Where they cannot be seen, nobody knows, and nothing is done."""
+    if sys.platform == "linux":
+        deadline = time.monotonic() + within
+        while not surely_none():
+            for pid in _listed():
+                _end(pid, deadline)
+            if time.monotonic() > deadline:
+                break
+    return surely_none()
+
+
+def _end(pid: int, deadline: float) -> None:
+    if sys.platform == "linux":
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            os.waitpid(pid, os.WNOHANG)
+        except OSError:
+            pass
+        finally:
+            os.close(pidfd)
 
 
 def _listed() -> set[int]:
