@@ -89,16 +89,11 @@ class Token:
         state = current
         if self._slot == state.slot and self._words is state.words:
             # Our own: as in `checkpoint.check`.
-            if (
-                checkpoint._memory[checkpoint._word]
-                or checkpoint._memory[checkpoint._order] != checkpoint._seen
-            ):
+            if checkpoint._quick[checkpoint._word] != checkpoint._seen:
                 state.use()
-                if not state.arm():
-                    return True
-                return self._words[self._slot] != self._clear
+                return not state.arm() or not self._board.is_clear(self._slot, self._clear)
             return False
-        return self._words[self._slot] != self._clear
+        return not self._board.is_clear(self._slot, self._clear)
 
     def _is_own(self) -> bool:
         # A stale token of the same slot passes too: it reads as set in any case.
@@ -153,6 +148,10 @@ class Token:
     def _pull(self, kind_code: int, message: str = "") -> bool:
         """The runtime's own way to set a group's token, once the machine has decided (S6)."""
         return self._board.pull(self._slot, self._clear, kind_code, 0, message)
+
+    def _nudge(self) -> None:
+        """For the engine: have the group's tasks look whether there is an order for them."""
+        self._board.nudge(self._slot)
 
     def _pulled(self) -> Pulled | None:
         """For the runtime: who pulled, and why; None while it is clear."""

@@ -164,7 +164,7 @@ def test_S15_all_victims_under_one_clock(stage: MakeStage) -> None:
 
 
 @pytest.mark.parametrize("rung", ["interrupt", "kill"])
-def test_S5_S22_cancelled_is_told_when_the_process_is_gone(
+def test_S5_S22_cancelled_is_told_when_nothing_of_the_task_is_left(
     start_method: str, stage: MakeStage, rung: str
 ) -> None:
     here, cleaned = stage("here"), stage("cleaned")
@@ -176,7 +176,9 @@ def test_S5_S22_cancelled_is_told_when_the_process_is_gone(
     ) as tg:
         future = tg.submit(work, here, cleaned)
         said = json.loads(here.word())
-        pids += [said["pid"], *said["others"]]
+        pids += said["others"]
+        if rung == "kill":  # else its worker may idle until it is told to leave
+            pids.append(said["pid"])
         future.add_done_callback(lambda f: seen.append([p for p in pids if alive(p)]))
         assert future.cancel()
         with pytest.raises(andon.TaskCancelledError):

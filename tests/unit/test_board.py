@@ -49,7 +49,7 @@ def test_a_reused_slot_reads_as_stopped_for_those_before(board: Board) -> None:
     used = [board.allot_word() for _ in range(WORDS)]
     again, fresh = used[-1]
     assert (again, fresh) == (slot, clear + (1 << 32))
-    assert board.words[slot] != clear
+    assert not board.is_clear(slot, clear)
     assert board.read(slot, clear) == (0, 0, "")
     assert not board.pull(slot, clear, KIND_CANCEL)
     assert board.read(slot, fresh) is None
@@ -100,11 +100,29 @@ def test_rows_are_allotted_from_one_and_wiped(board: Board) -> None:
 
 def test_orders_only_harden(board: Board) -> None:
     row = board.row(board.allot_row())
-    counts = []
+    seen = []
     for attempt, level in ((5, 1), (5, 2), (5, 1), (6, 1)):
         row.order(attempt, level)
-        counts.append((row.order_attempt, row.order_level, row.cells[13]))
-    assert counts == [(5, 1, 1), (5, 2, 2), (5, 2, 2), (6, 1, 3)]
+        seen.append((row.order_attempt, row.order_level))
+    assert seen == [(5, 1), (5, 2), (5, 2), (6, 1)]
+
+
+def test_a_nudge_is_no_pull_and_takes_none_away(board: Board) -> None:
+    slot, clear = board.allot_word()
+    at = board.quick_index(slot)
+    seen = [board.quick[at]]
+    for _ in range(2):
+        board.nudge(slot)
+        seen.append(board.quick[at])
+        assert board.is_clear(slot, clear) and board.read(slot, clear) is None
+    assert len(set(seen)) == 3
+    assert board.pull(slot, clear, KIND_CANCEL, 7, "why")
+    board.nudge(slot)
+    assert not board.is_clear(slot, clear) and not board.pull(slot, clear, KIND_FAILURE)
+    assert board.read(slot, clear) == (KIND_CANCEL, 7, "why")
+    board.free_word(slot)
+    again, fresh = [board.allot_word() for _ in range(WORDS)][-1]
+    assert again == slot and board.quick[at] == 0 and board.is_clear(slot, fresh)
 
 
 def test_phases_have_names(board: Board) -> None:
@@ -142,7 +160,7 @@ def test_one_pull_wakes_everyone(board: Board, deaf: bool) -> None:
 
     def stopped() -> bool:
         looked.release()
-        return bool(board.words[slot] != clear)
+        return not board.is_clear(slot, clear)
 
     threads = [
         threading.Thread(target=lambda: woken.append(board.wait(stopped, PATIENCE)))

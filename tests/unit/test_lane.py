@@ -91,9 +91,15 @@ def fork_and_exit_at_5(item: int) -> int:
     return item
 
 
+def nudge() -> None:
+    assert current.board is not None
+    current.board.nudge(current.slot)
+
+
 def order_interrupt() -> None:
     assert current.row is not None
     current.row.order(current.attempt, 2)
+    nudge()
 
 
 def swallow_at_5(item: int) -> int:
@@ -255,9 +261,11 @@ def unpickle(number: int, what: str) -> Any:
     elif what == "is asked to yield":
         assert current.row is not None
         current.row.ask_to_yield(current.attempt)
+        nudge()
     elif what == "disturbed":
         assert current.row is not None
         current.row.ask_to_yield(current.attempt + 99)
+        nudge()
     return number
 
 
@@ -500,7 +508,7 @@ def test_S16_arguments_that_look_whether_they_should_stop_are_no_failure(at: int
         *answers, last = w.span(same, items, word=word, flags=flags)
         assert [a.value for a in answers] == list(range(at))
         assert (last.kind, last.meta[:2], last.last) == (_wire.STOPPED, (at, None), True)
-        assert w.board.words[slot] == clear  # and stop nobody else
+        assert w.board.is_clear(slot, clear)  # and stop nobody else
 
 
 def test_an_order_for_somebody_else_ends_nothing() -> None:
@@ -544,7 +552,7 @@ def test_S52_a_value_that_looks_whether_to_stop_as_it_is_pickled_is_no_failure(a
         *answers, last = w.span(pickled_at_5, items, star=True, word=word, flags=flags)
         assert [a.value for a in answers] == [str(i) for i in range(5 - at, 5)]
         assert (last.kind, last.meta[0], last.last) == (_wire.STOPPED, at, True)
-        assert w.board.words[slot] == clear  # and stops nobody else
+        assert w.board.is_clear(slot, clear)  # and stops nobody else
 
 
 def test_another_attempts_tray_says_nothing() -> None:
@@ -572,7 +580,7 @@ def test_S11_a_copy_that_exits_pulls_no_cord() -> None:
         word, flags = (slot, clear), _wire.FATAL
         (frame,) = frames_of(w, fork_and_exit_at_5, list(range(9)), word=word, flags=flags)
         assert frame.value == list(range(9))
-        assert w.board.words[slot] == clear
+        assert w.board.is_clear(slot, clear)
 
 
 @pytest.mark.parametrize("reuse", [False, True])

@@ -221,6 +221,7 @@ def order() -> None:
     row = current.row
     assert row is not None
     row.order(7, 1)
+    own_board().nudge(current.slot)
     own_board().ring()
 
 
@@ -250,6 +251,7 @@ def test_a_stop_is_seen_by_every_later_checkpoint(
 def test_an_order_for_another_attempt_is_none(running: RowView) -> None:
     andon.check()
     running.order(6, 2)
+    own_board().nudge(current.slot)
     andon.check()
     assert not andon.current_token().is_set()
 

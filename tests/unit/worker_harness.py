@@ -62,6 +62,7 @@ class Worker:
         self._items: list[Answer] = []
         self._functions: dict[Any, int] = {}
         self._attempt = 0
+        self._slots: set[int] = set()  # of all words
         self.pid = os.fork()
         if not self.pid:
             for fd in ours:
@@ -134,7 +135,9 @@ class Worker:
         return self._functions[fn]
 
     def word(self) -> tuple[int, int]:
-        return self.board.allot_word()
+        slot, clear = self.board.allot_word()
+        self._slots.add(slot)
+        return slot, clear
 
     def start(
         self,
@@ -206,6 +209,8 @@ class Worker:
 
     def order(self, attempt: int, level: int) -> None:
         self.row.order(attempt, level)
+        for slot in self._slots:
+            self.board.nudge(slot)
         self.board.ring()
 
     def interrupt(self) -> None:

@@ -28,6 +28,11 @@ from andon._board.tray import TRAY_BYTES, TrayView
 
 WORDS = 65536
 _WORD_BYTES = WORDS * 8
+# A word, from its low end: the reason's code, a nudge, the row of who pulled, which use it is.
+REST = (1 << 64) - 1 - 0xFF00  # all but the nudge
+_LITTLE = sys.byteorder == "little"
+_NUDGE = 1 if _LITTLE else 6  # byte
+_QUICK = 0 if _LITTLE else 3  # half: the code and the nudge
 _TRAYS = _WORD_BYTES + (ROWS + NOTES) * ROW_BYTES  # where they begin
 _SIZE = _TRAYS + ROWS * TRAY_BYTES  # only pages that are touched count
 
@@ -52,7 +57,12 @@ class Pulled(tuple[int, int, str]):
 
 
 class Board:
-    """One process's board; others join it. `words` are the stop words, `memory` all its bytes."""
+    """One process's board; others join it. `words` are the stop words, `memory` all its bytes.
+
+    `quick` are the words in halves: the one at `quick_index` is zero in its lower byte while the
+    word is clear, and changes when the word is pulled, and when whoever runs under it should look
+    closer at his row (`nudge`).
+    """
 
     __slots__ = (
         "__weakref__",
@@ -66,6 +76,7 @@ class Board:
         "maker",
         "mem_fd",
         "memory",
+        "quick",
         "words",
     )
 
@@ -83,6 +94,7 @@ class Board:
             self._mmap = mmap.mmap(mem_fd, _SIZE)
         self.memory = memoryview(self._mmap)
         self.words: memoryview = self.memory[:_WORD_BYTES].cast("Q")
+        self.quick: memoryview = self.memory[:_WORD_BYTES].cast("H")
         # deque and count are atomic under the interpreter's lock. A lock of our own here could be
         # held when a collected token frees its word in the same thread.
         self._fresh_words = itertools.count()
@@ -115,6 +127,7 @@ class Board:
         self.mem_fd = self.bell_fd = -1
         with suppress(BufferError):  # a row is still in use: the memory goes with the last one
             self.words.release()
+            self.quick.release()
             self.memory.release()
             self._mmap.close()
 
@@ -139,27 +152,42 @@ class Board:
         """Its maker needs it no more."""
         self._free_words.append(slot)
 
+    def is_clear(self, slot: int, clear: int) -> bool:
+        """Has nobody pulled it?"""
+        return bool(self.words[slot] & REST == clear)
+
+    @staticmethod
+    def quick_index(slot: int) -> int:
+        """Where in `quick` to look at this word."""
+        return slot * 4 + _QUICK
+
+    def nudge(self, slot: int) -> None:
+        """Have those who run under this word look closer at their rows. By one process only; a pull
+        at the same moment stands."""
+        at = slot * 8 + _NUDGE
+        self.memory[at] = (self.memory[at] + 1) % 256
+
     def pull(self, slot: int, clear: int, kind_code: int, row: int = 0, message: str = "") -> bool:
         """Stop everyone who reads this word; True where it was not yet stopped.
 
         `message` goes to the puller's row, or to the word's note where it has none (row 0).
         """
-        if self.words[slot] != clear:
+        if not self.is_clear(slot, clear):
             return False
         if message:
             self.row(row or _note(slot)).write_cord(slot, clear, message)
-        self.words[slot] = clear | row << 8 | kind_code
+        self.words[slot] = clear | row << 16 | kind_code
         self.ring()
         return True
 
     def read(self, slot: int, clear: int) -> Pulled | None:
         """What the word says; None while it is clear."""
-        value = int(self.words[slot])
+        value = int(self.words[slot]) & REST
         if value == clear:
             return None
         if value >> 32 != clear >> 32:
             return Pulled((0, 0, ""))
-        row = value >> 8 & 0xFFFFFF
+        row = value >> 16 & 0xFFFF
         message = self.row(row or _note(slot)).read_cord(slot, clear) if row < ROWS else ""
         return Pulled((value & 0xFF, row, message))
 

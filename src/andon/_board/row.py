@@ -18,7 +18,7 @@ from andon._board.tray import TrayView
 ROWS = 4096  # of workers, row 0 being nobody's
 NOTES = 512  # rows behind those, for the words of pullers that have no row on this board
 ROW_BYTES = 1024
-FIELDS = 18
+FIELDS = 17
 TEXT_BYTES = ROW_BYTES - FIELDS * 8
 
 # The fields, by index.
@@ -35,11 +35,10 @@ TASKS_DONE = 9
 CORD_SLOT = 10
 CORD_CLEAR = 11
 CORD_LEN = 12
-ORDER_COUNT = 13
-GRACE_NS = 14
-KILL_AFTER_NS = 15
-HEARD = 16
-YIELD = 17
+GRACE_NS = 13
+KILL_AFTER_NS = 14
+HEARD = 15
+YIELD = 16
 
 IN_LANE = (1 << 64) - 1  # as INDEX: its items end too fast for it, and the tray says how many have
 
@@ -128,7 +127,8 @@ class RowView:
         return int(self.cells[TASKS_DONE])
 
     def order(self, attempt: int, level: int) -> None:
-        """The parent tells an attempt to stop; ring the bell after it. Only hardens (S9)."""
+        """The parent tells an attempt to stop; nudge its group's word after it, and ring the bell.
+        Only hardens (S9)."""
         cells = self.cells
         if cells[ORDER_ATTEMPT] != attempt:
             # In this order nobody ever sees the new attempt with the old one's level.
@@ -136,14 +136,11 @@ class RowView:
             cells[ORDER_ATTEMPT] = attempt
         if level > cells[ORDER_LEVEL]:
             cells[ORDER_LEVEL] = level
-            # Last: a checkpoint on the fast path sees only this one change.
-            cells[ORDER_COUNT] = (cells[ORDER_COUNT] + 1) % 256
 
     def ask_to_yield(self, attempt: int) -> None:
-        """The parent wants back what this attempt has not begun; sooner or later it is seen."""
-        cells = self.cells
-        cells[YIELD] = attempt
-        cells[ORDER_COUNT] = (cells[ORDER_COUNT] + 1) % 256
+        """The parent wants back what this attempt has not begun; nudge its group's word after it.
+        Sooner or later it is seen."""
+        self.cells[YIELD] = attempt
 
     def set_ladder(self, grace: float, kill_after: float) -> None:
         """The parent tells how long the ladder of the next attempt's group would take (S37)."""

@@ -238,7 +238,7 @@ class Answers:
     def _pull(self, error: BaseException) -> None:
         """Pull the cord, unless it is: the siblings see it even while the parent is busy (S11)."""
         slot, clear = current.slot, current.clear
-        if self._board.words[slot] == clear:
+        if self._board.is_clear(slot, clear):
             self._board.pull(slot, clear, _board.KIND_FAILURE, self._row_number, describe(error))
             # On busy cores those whom the bell has woken stand behind us: the siblings' stop
             # comes before our report.

@@ -3,23 +3,19 @@ globals, which is what makes it cost less than 0.1 µs (twice as much by attribu
 
 Invariants:
  1. Armed only while a task runs that has used its token, is not stopping, and has no body hook
-    to ask: what then can change is the low byte of its group's stop word (the reason's code, 0
-    while clear) and the order counter of its row.
- 2. Not armed, `_seen` is no byte's value, and every check looks closer.
+    to ask: whatever then can change shows in the quick half of its group's stop word.
+ 2. Not armed, `_seen` is nothing that it can say, and every check looks closer.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
-_NO_BYTE = -1
-LOW = 0 if sys.byteorder == "little" else 7  # of a 64-bit field
+_NOTHING = -1
 
-_memory: bytes | memoryview = b"\0"
+_quick: bytes | memoryview = b"\0"
 _word = 0
-_order = 0
-_seen = _NO_BYTE
+_seen = _NOTHING
 
 
 def _nothing() -> None:
@@ -39,21 +35,21 @@ def check() -> None:
             for block in read(path):
                 andon.check()
     """
-    if _memory[_word] or _memory[_order] != _seen:
+    if _quick[_word] != _seen:
         _look_closer()
 
 
-def arm(memory: memoryview, word: int, order: int, seen: int) -> None:
-    """Watch the bytes at `word` (to become non-zero) and at `order` (to differ from `seen`)."""
-    global _memory, _word, _order, _seen
-    _memory, _word, _order = memory, word, order
+def arm(quick: memoryview, word: int, seen: int) -> None:
+    """Look closer once the half at `word` is not what was `seen`."""
+    global _quick, _word, _seen
+    _quick, _word = quick, word
     _seen = seen
 
 
 def disarm() -> None:
     """Every check looks closer from now on."""
     global _seen
-    _seen = _NO_BYTE
+    _seen = _NOTHING
 
 
 def set_look_closer(function: Callable[[], None]) -> None:

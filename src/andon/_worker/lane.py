@@ -72,17 +72,16 @@ def run(
     items: Iterator[Any],
     kind: type,
     places: memoryview[Any],
-    memory: memoryview,
+    quick: memoryview,
     word: int,
-    order: int,
     seen: int,
     until: int,
 ) -> Odd | None:
     """Call for one item after the other; the first one's value goes to place 1.
 
-    Ends with the items; or before the next one, where there is cause to look closer: the byte at
-    `word` is set, or the one at `order` is not what was `seen`; at the time `until`; at the end of
-    the places. A value that they do not take is returned.
+    Ends with the items; or before the next one, where there is cause to look closer: the half at
+    `word` is not what was `seen`; at the time `until`; at the end of the places. A value that they
+    do not take is returned.
     """
     at, few = 1, FEW
     last = len(places) - 1
@@ -100,7 +99,7 @@ def run(
             except ValueError:  # an integer of more than 64 bits, or they are closed
                 return Odd(value)
             at += 1
-            if memory[word] or memory[order] != seen:
+            if quick[word] != seen:
                 return None
         if at < stop:
             return None
@@ -114,9 +113,8 @@ def run_without_values(
     items: Iterator[Any],
     kind: type,
     places: memoryview[Any],
-    memory: memoryview,
+    quick: memoryview,
     word: int,
-    order: int,
     seen: int,
     until: int,
 ) -> Odd | None:
@@ -136,7 +134,7 @@ def run_without_values(
                 places[0] = at
             except ValueError:  # closed
                 return Odd(None)
-            if memory[word] or memory[order] != seen:
+            if quick[word] != seen:
                 return None
         if at < stop:
             return None

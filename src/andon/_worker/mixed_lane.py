@@ -41,9 +41,8 @@ def run(
     view: TrayView,
     count: int,
     data: memoryview,
-    memory: memoryview,
+    quick: memoryview,
     word: int,
-    order: int,
     seen: int,
     until: int,
 ) -> Odd | None:
@@ -68,8 +67,8 @@ def run(
                     return Odd(error=error)
                 cells[STARTED_NS] = monotonic_ns()
                 cells[PHASE] = RUNNING
-                if memory[word] or memory[order] != seen:
-                    seen = memory[order]
+                if quick[word] != seen:
+                    seen = quick[word]
                     if current.cut_short():
                         return None
             gate.user = True
@@ -100,7 +99,7 @@ def run(
                 settle()
             ends[at] = end
             at += 1
-            if memory[word] or memory[order] != seen:
+            if quick[word] != seen:
                 return None
         if at < stop:
             return None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from andon import _wire
+from andon._board import Board
 from andon._board import row as _row
 from andon._board.tray import EMPTY, FILLED, KIND, MIXED, NONE, PICKLED
 from andon._buffers import lending
@@ -21,7 +22,6 @@ from andon._plain import FORMAT, dumps, is_plain, within
 from andon._worker import lane, mixed_lane
 from andon._worker.answers import Answers
 from andon._worker.call import careful_call
-from andon._worker.checkpoint import LOW
 from andon._worker.outbox import PATIENCE_NS
 from andon._worker.state import current
 
@@ -46,11 +46,11 @@ class Runs(Answers):
         where that ends. `pickled`: each item is a pickle. Answers for all that ended; returns the
         next item's number, and whether the attempt is over."""
         self._check_self()
-        cells, tray = self._cells, self._tray
+        cells, tray, word = self._cells, self._tray, Board.quick_index(current.slot)
         kind = MIXED if pickled else lane.kind_of(held[0])
         body: bytes | Parcel | None = None  # the value's, where it is pickled
         while True:
-            seen = cells[_row.ORDER_COUNT]  # before the look: an order after it changes the count
+            seen = current.quick[word]  # before the look: an order after it changes this
             value, packed = held[0], b""
             if kind == MIXED:
                 value = None
@@ -62,8 +62,7 @@ class Runs(Answers):
             ended: list[Any] = [None, None]
             current.lane = places
             if not current.cut_short() and not current.used:
-                order = self._board.row_offset(self._row_number) + _row.ORDER_COUNT * 8 + LOW
-                look = self._board.memory, current.slot * 8 + LOW, order, seen
+                look = current.quick, word, seen
                 until = time.monotonic_ns() + PATIENCE_NS
                 if packed:
                     how = loads if pickled else None, self._pickling.dumps

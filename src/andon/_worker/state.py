@@ -4,8 +4,8 @@ There is one `current` in every process, also in the parent, where no task ever 
 
 Invariants:
  1. `attempt` is the running item's attempt; NOTHING (no attempt's number) between items.
- 2. `seen` is the row's order counter where the fast checkpoint is armed (see checkpoint.py), else
-    no value of it.
+ 2. `seen` is what the quick half of the group's word says where the fast checkpoint is armed (see
+    checkpoint.py), else nothing that it may say.
  3. `used` on the board never lags behind `used` here: it is written there first.
 """
 
@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from andon import _board
 from andon._board import Board, RowView
+from andon._board.board import REST
 from andon._board.row import (
     FIELDS,
     ORDER_ATTEMPT,
-    ORDER_COUNT,
     ORDER_LEVEL,
     SHIELD_UNTIL_NS,
     USED,
@@ -51,6 +51,7 @@ class State:
         "level",
         "make_token",
         "pid",
+        "quick",
         "row",
         "seen",
         "shield_depth",
@@ -71,6 +72,7 @@ class State:
         self.row: RowView | None = None
         # Of the board, once there is one.
         self.words: memoryview = memoryview(bytearray(8)).cast("Q")
+        self.quick: memoryview = memoryview(bytearray(8)).cast("H")
         self.cells: memoryview = memoryview(bytearray(8 * FIELDS)).cast("Q")
         self.slot = -1  # no token's
         self.clear = 0
@@ -96,6 +98,7 @@ class State:
         self.board = board
         self.row = board.row(row)
         self.words = board.words
+        self.quick = board.quick
         self.cells = self.row.cells
 
     def begin(self, attempt: int, slot: int, clear: int, index: int) -> None:
@@ -126,7 +129,7 @@ class State:
     def stopping(self) -> bool:
         """Whether the running task should stop: its group's word, or an order for it alone."""
         return (
-            self.words[self.slot] != self.clear or self.cells[ORDER_ATTEMPT] == self.attempt
+            self.words[self.slot] & REST != self.clear or self.cells[ORDER_ATTEMPT] == self.attempt
         ) and self.attempt != NOTHING
 
     def cut_short(self) -> bool:
@@ -158,14 +161,13 @@ class State:
 
     def arm(self) -> bool:
         """Let checkpoints take the fast path from now on; False where the task is stopping."""
-        seen = self.cells[ORDER_COUNT]  # before the look: an order after it changes the count
+        at = Board.quick_index(self.slot)
+        seen = self.quick[at]  # before the look: an order after it changes this
         if self.stopping():
             return False
-        if self.body_hook is None and self.board is not None and self.row is not None:
+        if self.body_hook is None and self.board is not None:
             self.seen = seen
-            low = checkpoint.LOW
-            order = self.board.row_offset(self.row.number) + ORDER_COUNT * 8 + low
-            checkpoint.arm(self.board.memory, self.slot * 8 + low, order, seen)
+            checkpoint.arm(self.quick, at, seen)
         return True
 
     def disarm(self) -> None:

@@ -49,7 +49,7 @@ class Climber:
             return
         if worker.ladder is None:
             worker.ladder = Ladder(now, grace, kill_after)
-            worker.row.order(attempt.id, int(Step.TOKEN))
+            _order(worker, attempt, Step.TOKEN)
         else:
             worker.ladder.harden(now, grace, kill_after)
         self._climb(worker, now)
@@ -66,7 +66,7 @@ class Climber:
                 ladder.dump_waits(now)
         while (step := ladder.due(now, used, shield)) is not None:
             if step is Step.INTERRUPT:
-                worker.row.order(attempt.id, int(step))
+                _order(worker, attempt, step)
                 worker.interrupt()
                 if not worker.doomed and not self._reuse:
                     self._crew.doom(worker)
@@ -96,6 +96,11 @@ class Climber:
     def _silence(self, worker: WorkerProcess) -> None:
         worker.killed = True
         self._crew.kill(worker)
+
+
+def _order(worker: WorkerProcess, attempt: Attempt, step: Step) -> None:
+    worker.row.order(attempt.id, int(step))
+    attempt.group.token._nudge()
 
 
 def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
