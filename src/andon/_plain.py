@@ -13,7 +13,7 @@ the other, for the format makes no references: they can be written one by one, a
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 FORMAT: Final = 2  # of `marshal`
@@ -23,7 +23,7 @@ SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None), complex})
 _MOST_MEMBERS: Final = 16
 _LIST: Final = b"["
 
-dumps = marshal.dumps
+dumps: Callable[[Any, int], bytes] = marshal.dumps
 """With `FORMAT`: of a plain value."""
 
 

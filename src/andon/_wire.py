@@ -82,24 +82,25 @@ def unpack_meta(data: bytes | bytearray | memoryview) -> Any:
     return marshal.loads(data)
 
 
-# A span's items that are whole numbers travel as a range, in three numbers, or side by side; other
-# plain values one after the other. So a span's form is a range's three numbers, or a letter of
-# `struct`, or LISTED; PICKLED where it has others.
+# A span's items that are plain travel without a pickle: a range in three numbers, other values one
+# after the other (`_plain.py`). So a span's form is a range's three numbers, or LISTED; PICKLED
+# where it has others.
 PICKLED: Final = None
 LISTED: Final = "["
-_FORMS = (("i", 4), ("q", 8))
 _LARGEST = 4096  # bytes of one that is listed
+# As `marshal` writes it: what a value of that type begins with, and how many bytes it has.
+_WIDTHS: Final = {int: (b"i", 5), float: (b"g", 9), type(None): (b"N", 1)}
+_HEAD = 5  # bytes, of a list or tuple
 
 
-class Numbers:
-    """Whole numbers of at most 64 bits, side by side; to be cut into parts."""
+class Column:
+    """Plain values of one width, in bytes; to be cut into parts."""
 
-    __slots__ = ("cells", "form", "width")
+    __slots__ = ("cells", "width")
 
-    def __init__(self, form: str, width: int, cells: bytes) -> None:
-        self.form = form
-        self.width = width
+    def __init__(self, cells: memoryview, width: int) -> None:
         self.cells = cells
+        self.width = width
 
 
 class Listed:
@@ -111,14 +112,21 @@ class Listed:
         self.parts = parts
 
 
-def numbers(items: Sequence[int]) -> Numbers | None:
-    """These, in as few bytes as will do; None where one of them has more than 64 bits."""
-    for form, width in _FORMS:
-        try:
-            return Numbers(form, width, struct.pack(f"{len(items)}{form}", *items))
-        except struct.error:
-            continue
-    return None
+def column(items: Sequence[Any]) -> Column | None:
+    """These, where they are whole numbers of at most 32 bits, or floats, or all None; else None."""
+    if type(items) not in (list, tuple):
+        return None
+    mark, width = _WIDTHS.get(type(items[0]), (b"", 0))
+    if not mark:
+        return None
+    try:
+        data = _plain.dumps(items, _plain.FORMAT)
+    except ValueError:  # there is something in it that is not plain
+        return None
+    # The first value says how long it is, and so where the next one begins; and so on.
+    if len(data) != _HEAD + len(items) * width or data[_HEAD::width].count(mark) != len(items):
+        return None
+    return Column(memoryview(data)[_HEAD:], width)
 
 
 def listed(items: Sequence[Any]) -> Listed | None:
@@ -133,7 +141,7 @@ def listed(items: Sequence[Any]) -> Listed | None:
     return Listed(parts)
 
 
-Plain = range | Numbers | Listed
+Plain = range | Column | Listed
 """Items that travel without a pickle."""
 
 
@@ -144,14 +152,12 @@ def pack_items(items: Plain, lo: int, hi: int) -> tuple[Any, bytes]:
     if isinstance(items, range):
         part = items[lo:hi]
         return (part.start, part.stop, part.step), b""
-    return items.form, items.cells[lo * items.width : hi * items.width]
+    cells = items.cells[lo * items.width : hi * items.width]
+    return LISTED, _plain.listed(hi - lo, (cells,))
 
 
 def unpack_items(form: Any, body: bytes | memoryview) -> range | list[Any]:
     """The items, for a form that is not PICKLED."""
     if form == LISTED:
         return _plain.loads(body)
-    if isinstance(form, tuple):
-        return range(*form)
-    items: list[int] = memoryview(body).cast("B").cast(form).tolist()
-    return items
+    return range(*form)

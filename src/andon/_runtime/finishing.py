@@ -8,6 +8,7 @@ end, by a thread, and then the group is left: its results stay there for whoever
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -69,8 +70,8 @@ class FinishingStream(Stream):
     def _is_read(self) -> bool:
         return self._exhausted or self._error is not None or self._nobody_asks()
 
-    def _bring(self) -> bool:
-        if super()._bring():
+    def _bring(self, into: deque[Any] | list[Any] | None = None) -> bool:
+        if super()._bring(into):
             return True
         if self._input is not None and self._input.error is not None:
             raise self._input.error

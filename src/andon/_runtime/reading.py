@@ -20,7 +20,7 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -44,8 +44,7 @@ _GROWTH = 8
 _LEAST = 0.002  # seconds; shares are not made shorter than that
 _SPAN_BYTES = 4 << 20  # of large items or results, so that few of them are on their way at a time
 _WAITING_BYTES = 32 << 20  # of results that nobody has taken; but a few in any case
-_LONGEST_SPAN = 8000  # items, whose request fits into a pipe where they are whole numbers
-_LONGEST_RANGE = 32768  # items, whose request is small in any case
+_LONGEST_SPAN = 32768  # items
 MOST_WAITING = 65536  # items, however many workers and however short they are
 _SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
 _WAITING = 4  # results that nobody has taken, in multiples of the spans ahead
@@ -90,7 +89,6 @@ class Reading:
         self._star = star
         self._timeout = timeout
         self._items = iter(items)
-        self._range = items if type(items) is range else None  # travels as such
         self._source = source
         if not may_travel_together(group.policy):
             chunksize = 1
@@ -101,7 +99,6 @@ class Reading:
         self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
-        self._most = _LONGEST_SPAN if self._range is None else _LONGEST_RANGE  # items of a span
         self._inbox: list[Any] = []  # read, and not yet sent
         self._unsent = False  # some of it never will be: the group is over
         self._sending = threading.Lock()
@@ -120,6 +117,10 @@ class Reading:
         self._thread: threading.Thread | None = None
         self._in_thread = wakeup is not None or not isinstance(items, _CONTAINERS)
         self._length = None if self._in_thread else len(items)  # type: ignore[arg-type]
+        # Of these a span is cut, which is quicker than to iterate; and a range travels as such.
+        cut = not self._in_thread and type(items) in (list, tuple, range)
+        self._whole: Any = items if cut else None
+        self._at = 0  # of it, what is to be read next
         self._began = time.monotonic()
         self._item_seconds = 0.0  # lately; 0: not known
 
@@ -190,12 +191,14 @@ class Reading:
             self._send(items)
             if len(items) < count:  # only now: else the last items would not be waited for
                 self._exhausted = True
+                self._whole, self._items = None, iter(())
                 self._wakeup.notify()
 
-    def _take_up_to(self, count: int) -> list[Any] | range:
-        if self._range is None:
+    def _take_up_to(self, count: int) -> Sequence[Any]:
+        if self._whole is None:
             return list(islice(self._items, count))
-        items, self._range = self._range[:count], self._range[count:]
+        items: Sequence[Any] = self._whole[self._at : self._at + count]
+        self._at += count
         return items
 
     def _read_all(self) -> None:
@@ -268,7 +271,7 @@ class Reading:
                     self._inbox.clear()
                     self._unsent = True
 
-    def _send(self, items: list[Any] | range) -> bool:
+    def _send(self, items: Sequence[Any]) -> bool:
         """Send a span; False where the group began to stop, or was left, as we read. What ended
         before that is handed out first."""
         if items:
@@ -325,10 +328,10 @@ class Reading:
         """Items of a span. As many as may wait are shared out among the spans that are ahead,
         unless these would be too short to be worth it; who gathers keeps all results anyway."""
         if self._gathers:
-            return self._most
+            return _LONGEST_SPAN
         share = MOST_WAITING // self._ahead
         worth = int(_SHORTEST / seconds) if seconds > 0 else 1
-        return max(1, min(self._most, max(share, worth)))
+        return max(1, min(_LONGEST_SPAN, max(share, worth)))
 
     def _may_take(self) -> float:
         """Seconds, of a span."""

@@ -99,7 +99,9 @@ class Stream(Reading, Iterator[Any]):
             raise TimeoutError("no result was ready in time")
         return self._bring()
 
-    def _bring(self) -> bool:
+    def _bring(self, into: deque[Any] | list[Any] | None = None) -> bool:
+        """Take the next piece there, or to the front; False where there is none."""
+        into = self.front if into is None else into
         stopping = self._stopping()  # before the last look: what ended before that, is there
         piece = self._pop()
         if piece is None:
@@ -114,11 +116,11 @@ class Stream(Reading, Iterator[Any]):
             return False
         self._popped += len(piece.values) if isinstance(piece, Run) else 1
         if self._as_outcomes:
-            self.front.extend(piece.outcomes() if isinstance(piece, Run) else (piece,))
+            into.extend(piece.outcomes() if isinstance(piece, Run) else (piece,))
         elif isinstance(piece, Run):
-            self.front.extend(piece.values)
+            into.extend(piece.values)
         elif self._group.reason is None and piece.state is TaskState.FAILED:
-            self.front.append(piece.error)  # the policy collects them: in the value's place
+            into.append(piece.error)  # the policy collects them: in the value's place
         else:
             self._group.raise_cancelled()
         self._room.notify()
@@ -165,9 +167,8 @@ class Stream(Reading, Iterator[Any]):
         self._gathers = True
         results = list(self.front)
         self.front.clear()
-        while self.advance():
-            results.extend(self.front)
-            self.front.clear()
+        while self.wait(None) and self._bring(results):
+            pass
         return results
 
     def drain(self) -> None:

@@ -281,9 +281,9 @@ def _plain(items: Sequence[Any]) -> list[Any] | _wire.Plain | None:
     """What travels of items that are plain values; None: one of them is not."""
     if type(items) is range:
         return items
-    kinds = set(map(type, items))
-    if kinds == {int} and (column := _wire.numbers(items)) is not None:
+    if (column := _wire.column(items)) is not None:
         return column
+    kinds = set(map(type, items))
     return list(items) if _all_plain(items, kinds) else _wire.listed(items)
 
 
