@@ -291,11 +291,15 @@ def _all_plain(items: Sequence[Any], kinds: set[type]) -> bool:
     if tuple in kinds:
         kinds.discard(tuple)
         members = [x for item in items if type(item) is tuple for x in item]
-        kinds.update(map(type, members))
-        if kinds & _STRINGS and _any_large(members):
+        inner = set(map(type, members))
+        if not inner <= _PLAIN or _any_large(members, inner):
             return False
-    return kinds <= _PLAIN and not (kinds & _STRINGS and _any_large(items))
+    return kinds <= _PLAIN and not _any_large(items, kinds)
 
 
-def _any_large(items: Iterable[Any]) -> bool:
-    return any(type(item) in _STRINGS and len(item) >= LARGE for item in items)
+def _any_large(items: Iterable[Any], kinds: set[type]) -> bool:
+    if kinds.isdisjoint(_STRINGS):
+        return False
+    if not kinds <= _STRINGS:
+        items = [item for item in items if type(item) in _STRINGS]
+    return max(map(len, items), default=0) >= LARGE
