@@ -7,6 +7,7 @@ import pickle
 import random
 import sys
 from collections import deque
+from functools import partial
 
 import pytest
 
@@ -27,7 +28,7 @@ def parcel(size: int) -> Parcel:
 def test_the_stores_blocks_never_overlap_and_free_room_is_bounded(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "write", lambda fd, offset, parts: None)
+    monkeypatch.setattr(memory.Mapped, "write", lambda self, offset, parts, again: None)
     rng = random.Random(seed)
     store = Store()
     blocks: list[Block] = []
@@ -39,7 +40,7 @@ def test_the_stores_blocks_never_overlap_and_free_room_is_bounded(
             del put
         elif blocks:
             del blocks[rng.randrange(len(blocks))]
-        extents = sorted([block._extent for block in blocks] + store._free)
+        extents = sorted([block._extent for block in blocks if block._extent] + store._free)
         ends = [0] + [offset + length for offset, length in extents]
         assert all(end <= offset for end, (offset, _) in zip(ends, extents, strict=False))
         assert store._kept == sum(length for _, length in store._free) <= KEEP
@@ -62,15 +63,12 @@ def test_the_ring_is_used_again_only_where_results_were_taken(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[tuple[int, int]] = []
-    write = memory.write
 
-    def note(fd: int, offset: int, parts: list[bytes]) -> None:
-        if offset:
-            written.append((offset, offset + sum(map(len, parts))))
-        else:
-            write(fd, offset, parts)
+    def note(self: memory.Mapped, offset: int, parts: list[bytes], again: bool) -> None:
+        assert not again or all(any(s <= at < e for s, e in written) for at in (offset, offset + K))
+        written.append((offset, offset + sum(map(len, parts))))
 
-    monkeypatch.setattr(memory, "write", note)
+    monkeypatch.setattr(memory.Mapped, "write", note)
     rng = random.Random(seed)
     fd = memory.create()
     ring, taker = Ring(fd, 1), Taker(fd)
@@ -126,3 +124,41 @@ def test_room_is_used_again_when_nobody_has_it_and_only_then() -> None:
         memory.room(size)
     assert sum(map(len, memory._recent)) <= memory._RECENT_BYTES
     memory._recent.clear()
+
+
+def test_what_is_written_by_way_of_the_mapping_is_read_by_any_way() -> None:
+    rng = random.Random(7)
+    fd = memory.create()
+    here, there = memory.Mapped(fd), memory.Mapped(fd)
+    memory.grow(fd, 12 << 20)
+    for size in (3, 300 * K, 5 << 20):
+        for again in (False, True):
+            offset = rng.randrange(1 << 20) * 4
+            parts = [rng.randbytes(size), b"", rng.randbytes(1000)]
+            here.write(offset, parts, again=again)
+            for read in (here.read, there.read, partial(memory.read, fd)):
+                rooms = [bytearray(size), bytearray(1000)]
+                read(offset, rooms)
+                assert rooms == [parts[0], parts[2]]
+    with pytest.raises(EOFError):
+        there.read(os.fstat(fd).st_size - 10, [bytearray(300 * K)])
+    os.close(fd)
+
+
+def test_pages_that_could_not_be_written_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    write = memory.write
+
+    def half(fd: int, offset: int, parts: list[bytes]) -> None:
+        write(fd, offset, [bytes(memory.PAGE)])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(memory, "write", half)
+    assert store.put(parcel(400 * K)) is None
+    assert store._free == [] and os.fstat(store.fd).st_blocks == 0
+    monkeypatch.setattr(memory, "write", write)
+    put = store.put(parcel(400 * K))
+    assert put is not None
+    del put
+    assert len(store._free) == 1
+    store.close()

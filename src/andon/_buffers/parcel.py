@@ -187,36 +187,40 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
     return pickle.loads(pickled, buffers=buffers)
 
 
-def load(fd: int, offset: int, sizes: tuple[int, ...], *, lend: bool = False) -> Any:
-    """The object whose stream and buffers lie there. `lend`: they may be read there, until
-    `lending.settle`."""
+def load(
+    there: memory.Mapped, offset: int, sizes: tuple[int, ...], *, lend: int | None = None
+) -> Any:
+    """The object whose stream and buffers lie there. `lend`: the descriptor of it, where they may
+    be read as they lie, until `lending.settle`."""
     stream, *rest = sizes
     buffers: list[memory.Room] = []
     for size, place in zip(rest, _places(sizes)[1:], strict=False):
-        there = lending.lend(fd, offset + place, size) if lend and size >= lending.FROM else None
-        if there is None:
+        room: memory.Room | None = None
+        if lend is not None and size >= lending.FROM:
+            room = lending.lend(lend, offset + place, size)
+        if room is None:
             room = memory.room(size)
-            memory.read(fd, offset + place, [room])
-        buffers.append(room if there is None else there)
+            there.read(offset + place, [room])
+        buffers.append(room)
     if stream >= _FRAME:
-        return pickle.Unpickler(_File(fd, offset), buffers=buffers).load()
+        return pickle.Unpickler(_File(there, offset), buffers=buffers).load()
     pickled = bytearray(stream)
-    memory.read(fd, offset, [pickled])
+    there.read(offset, [pickled])
     return pickle.loads(pickled, buffers=buffers)
 
 
 class _File(io.RawIOBase):
     """A pickle to be read where it lies: large `bytes` go from there right to their place."""
 
-    def __init__(self, fd: int, offset: int) -> None:
-        self._fd = fd
+    def __init__(self, there: memory.Mapped, offset: int) -> None:
+        self._there = there
         self._at = offset
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, into: Any) -> int:
-        memory.read(self._fd, self._at, [memoryview(into)])
+        self._there.read(self._at, [memoryview(into)])
         self._at += len(into)
         return len(into)
 
@@ -232,6 +236,7 @@ class _File(io.RawIOBase):
 # Tickets -----------------------------------------------------------------------------------------
 
 _arguments = -1  # in a worker: the descriptor of its parent's store
+_mapped = memory.Mapped(-1)
 _results: dict[int, Callable[[int, int, tuple[int, ...]], Any]] = {}  # in a parent: by worker
 
 
@@ -255,8 +260,8 @@ def result_ticket(serial: int, number: int, offset: int, sizes: tuple[int, ...])
 
 def arguments_from(fd: int) -> None:
     """In a worker: there lie the arguments."""
-    global _arguments
-    _arguments = fd
+    global _arguments, _mapped
+    _arguments, _mapped = fd, memory.Mapped(fd)
     _results.clear()
 
 
@@ -272,7 +277,7 @@ def fetch_argument(offset: int, sizes: tuple[int, ...]) -> Any:
     """What loading a ticket calls, in a worker."""
     if _arguments < 0:
         raise pickle.UnpicklingError("these arguments lie in the memory of another process")
-    return load(_arguments, offset, sizes, lend=True)
+    return load(_mapped, offset, sizes, lend=_arguments)
 
 
 def fetch_result(serial: int, number: int, offset: int, sizes: tuple[int, ...]) -> Any:

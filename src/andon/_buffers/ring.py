@@ -28,10 +28,12 @@ _BIGGEST = _SIZE // 2  # the rest goes through the pipe, while the parent does o
 class Ring:
     """The worker's end."""
 
-    __slots__ = ("_fd", "_put", "_serial", "_there")
+    __slots__ = ("_fd", "_mapped", "_put", "_serial", "_there", "_used")
 
     def __init__(self, fd: int, serial: int) -> None:
         self._fd = fd
+        self._mapped = memory.Mapped(fd)
+        self._used = 0  # up to here all pages are in use
         self._serial = serial
         self._put = 0
         self._there: deque[tuple[int, int, int]] = deque()  # number, where it begins and ends
@@ -44,12 +46,14 @@ class Ring:
         at = self._place(parcel.size)
         if at is None:
             return None
+        end = at + parcel.size
         try:
-            memory.write(self._fd, at, parcel.parts())
+            memory.grow(self._fd, end)
+            self._mapped.write(at, parcel.parts(), again=end <= self._used)
         except OSError:
             return None
+        self._used = max(self._used, end)
         self._put += 1
-        end = at + parcel.size
         self._there.append((self._put, at, end + -end % memory.PAGE))
         return result_ticket(self._serial, self._put, at, parcel.sizes())
 
@@ -78,15 +82,16 @@ class Ring:
 class Taker:
     """The parent's end."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_mapped", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self._mapped = memory.Mapped(fd)
 
     def take(self, number: int, offset: int, sizes: tuple[int, ...]) -> Any:
         """Load a result; its room is free, whether that succeeds or not."""
         try:
-            return load(self.fd, offset, sizes)
+            return load(self._mapped, offset, sizes)
         finally:
             with suppress(OSError):  # not told, the room is not used again: the pipe is there
                 memory.write(self.fd, 0, [_NUMBER.pack(number)])

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from bisect import insort
 from collections import deque
+from contextlib import suppress
 
 from andon._buffers import memory
 from andon._buffers.parcel import Parcel, argument_ticket
@@ -31,10 +32,15 @@ class Block:
 
     def __init__(self, store: Store, extent: tuple[int, int]) -> None:
         self._store = store
-        self._extent = extent
+        self._extent: tuple[int, int] | None = extent
 
     def __del__(self) -> None:
-        self._store._dropped(self._extent)
+        if self._extent is not None:
+            self._store._dropped(self._extent)
+
+    def spoiled(self) -> None:
+        """Not all of its pages could be written: nobody gets it again."""
+        self._extent = None
 
 
 class Store:
@@ -43,6 +49,7 @@ class Store:
 
     def __init__(self) -> None:
         self.fd = descriptors.shared_memory()
+        self._mapped = memory.Mapped(self.fd)
         self._pid = os.getpid()
         self._lock = make_lock()
         self._end = 0  # the memory is endless; pages that were given back are as good as none
@@ -61,19 +68,23 @@ class Store:
                 return None
             self._sort_out()
             try:
-                offset = self._allot(length)
+                offset, again = self._allot(length)
             except OSError:  # the limit of a file's size
                 return None
             block = Block(self, (offset, length))
         try:
-            memory.write(self.fd, offset, parcel.parts())
+            self._mapped.write(offset, parcel.parts(), again=again)
         except OSError:
+            block.spoiled()
+            with suppress(OSError):
+                memory.give_back(self.fd, offset, length)
             return None
         finally:
             self._settle()
         return argument_ticket(offset, parcel.sizes()), block
 
-    def _allot(self, length: int) -> int:
+    def _allot(self, length: int) -> tuple[int, bool]:
+        """Where; and whether all its pages are in use already."""
         for i, (offset, there) in enumerate(self._free):
             if there >= length:
                 self._kept -= length
@@ -81,12 +92,12 @@ class Store:
                     del self._free[i]
                 else:
                     self._free[i] = (offset + length, there - length)
-                return offset
+                return offset, True
         # Whole pages: only those can be given back.
         memory.grow(self.fd, self._end + length)
         offset = self._end
         self._end += length
-        return offset
+        return offset, False
 
     def _dropped(self, extent: tuple[int, int]) -> None:
         self._back.append(extent)
@@ -128,5 +139,9 @@ class Store:
             fd, self.fd = self.fd, -1
             self._free.clear()
             self._kept = 0
+            self._mapped.close()
         if fd >= 0:
+            if self._end:  # children that others have forked may have it mapped
+                with suppress(OSError, ValueError):
+                    memory.give_back(fd, 0, self._end)
             descriptors.close(fd)
