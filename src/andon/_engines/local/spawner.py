@@ -59,6 +59,8 @@ class Child(Protocol):
         """Let go of it; once more does no harm."""
 
 
+_NONE_LEFT = (OSError, RuntimeError)  # no process, no descriptor, no thread
+
 Start = Callable[[int, list[int]], Child]
 """Starts a worker: its serial and descriptors (-1 for one that there is not); raises OSError."""
 
@@ -87,15 +89,20 @@ class Spawner:
             self._children[serial] = child
             try:
                 child.started(self._poller, partial(self._ended, serial))
-            except BaseException:
+                self._tell(("born", serial, child.pid), child)
+            except BaseException as exc:
+                self._tell_failed(serial, exc)  # before its end is told
                 child.kill()
                 self._settle(serial, time.monotonic() + ORPHAN_WAIT)
-                raise
-            self._tell(("born", serial, child.pid), child)
-        except (OSError, RuntimeError) as exc:  # no process, no descriptor, no thread left
-            self._tell(("failed", serial, getattr(exc, "errno", None) or 0, str(exc)))
+                if not isinstance(exc, _NONE_LEFT):
+                    raise
+        except _NONE_LEFT as exc:
+            self._tell_failed(serial, exc)
         finally:
             descriptors.close(*close)
+
+    def _tell_failed(self, serial: int, exc: BaseException) -> None:
+        self._tell(("failed", serial, getattr(exc, "errno", None) or 0, str(exc)))
 
     def receive(self) -> list[tuple[tuple[Any, ...], Any]]:
         """The messages that have come, each with a hold of the process if it is of a birth."""
