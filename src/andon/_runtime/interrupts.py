@@ -25,6 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 from andon._gate import RESPECTFUL, Gate, gate
 from andon._runtime import registry
+from andon._worker.signals import get_handler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +75,7 @@ class InterruptBridge:
         if threading.current_thread() is not threading.main_thread():
             return False
         self._holds += 1
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if get_handler(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self.handler)
         return True
 
@@ -84,7 +85,7 @@ class InterruptBridge:
         if (
             self._holds == 0
             and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is self.handler
+            and get_handler(signal.SIGINT) is self.handler
         ):
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
