@@ -91,6 +91,7 @@ _LARGEST = 4096  # bytes of one that is listed
 # As `marshal` writes it: what a value of that type begins with, and how many bytes it has.
 _WIDTHS: Final = {int: (b"i", 5), float: (b"g", 9), type(None): (b"N", 1)}
 _HEAD = 5  # bytes, of a list or tuple
+_FIRST = 16
 
 
 class Column:
@@ -117,11 +118,14 @@ def column(items: Sequence[Any]) -> Column | None:
     if type(items) not in (list, tuple):
         return None
     mark, width = _WIDTHS.get(type(items[0]), (b"", 0))
-    if not mark:
+    # All of it is written before we know; so where others are among the first, or here and there,
+    # we do not try.
+    some = (*items[:_FIRST], *items[:: len(items) // _FIRST + 1])
+    if not mark or len(set(map(type, some))) > 1:
         return None
     try:
         data = _plain.dumps(items, _plain.FORMAT)
-    except ValueError:  # there is something in it that is not plain
+    except (ValueError, MemoryError):  # there is something in it that is not plain, or large
         return None
     # The first value says how long it is, and so where the next one begins; and so on.
     if len(data) != _HEAD + len(items) * width or data[_HEAD::width].count(mark) != len(items):

@@ -28,11 +28,12 @@ from andon._board.tray import TRAY_BYTES, TrayView
 
 WORDS = 65536
 _WORD_BYTES = WORDS * 8
-# A word, from its low end: the reason's code, a nudge, the row of who pulled, which use it is.
-REST = (1 << 64) - 1 - 0xFF00  # all but the nudge
+# A word, from its low end: the reason's code (4 bits), the row of who pulled (12), a count of
+# nudges (16), which use it is (32).
+REST = (1 << 64) - 1 - 0xFFFF0000  # all but the nudges
 _LITTLE = sys.byteorder == "little"
-_NUDGE = 1 if _LITTLE else 6  # byte
-_QUICK = 0 if _LITTLE else 3  # half: the code and the nudge
+_NUDGES = 1 if _LITTLE else 2  # which quarter
+_QUICK = 0 if _LITTLE else 1  # which half: all but which use it is
 _TRAYS = _WORD_BYTES + (ROWS + NOTES) * ROW_BYTES  # where they begin
 _SIZE = _TRAYS + ROWS * TRAY_BYTES  # only pages that are touched count
 
@@ -59,9 +60,8 @@ class Pulled(tuple[int, int, str]):
 class Board:
     """One process's board; others join it. `words` are the stop words, `memory` all its bytes.
 
-    `quick` are the words in halves: the one at `quick_index` is zero in its lower byte while the
-    word is clear, and changes when the word is pulled, and when whoever runs under it should look
-    closer at his row (`nudge`).
+    `quick` are the words in halves: the one at `quick_index` changes when the word is pulled, and
+    when whoever runs under it should look closer at his row (`nudge`).
     """
 
     __slots__ = (
@@ -71,6 +71,7 @@ class Board:
         "_fresh_rows",
         "_fresh_words",
         "_mmap",
+        "_quarters",
         "bell_fd",
         "ident",
         "maker",
@@ -94,7 +95,8 @@ class Board:
             self._mmap = mmap.mmap(mem_fd, _SIZE)
         self.memory = memoryview(self._mmap)
         self.words: memoryview = self.memory[:_WORD_BYTES].cast("Q")
-        self.quick: memoryview = self.memory[:_WORD_BYTES].cast("H")
+        self.quick: memoryview = self.memory[:_WORD_BYTES].cast("I")
+        self._quarters: memoryview = self.memory[:_WORD_BYTES].cast("H")
         # deque and count are atomic under the interpreter's lock. A lock of our own here could be
         # held when a collected token frees its word in the same thread.
         self._fresh_words = itertools.count()
@@ -128,6 +130,7 @@ class Board:
         with suppress(BufferError):  # a row is still in use: the memory goes with the last one
             self.words.release()
             self.quick.release()
+            self._quarters.release()
             self.memory.release()
             self._mmap.close()
 
@@ -159,13 +162,13 @@ class Board:
     @staticmethod
     def quick_index(slot: int) -> int:
         """Where in `quick` to look at this word."""
-        return slot * 4 + _QUICK
+        return slot * 2 + _QUICK
 
     def nudge(self, slot: int) -> None:
-        """Have those who run under this word look closer at their rows. By one process only; a pull
-        at the same moment stands."""
-        at = slot * 8 + _NUDGE
-        self.memory[at] = (self.memory[at] + 1) % 256
+        """Have those who run under this word look closer at their rows. By one thread at a time; a
+        pull at the same moment stands. Nobody misses it who looks before the next 65535."""
+        at = slot * 4 + _NUDGES
+        self._quarters[at] = (self._quarters[at] + 1) % 65536
 
     def pull(self, slot: int, clear: int, kind_code: int, row: int = 0, message: str = "") -> bool:
         """Stop everyone who reads this word; True where it was not yet stopped.
@@ -176,7 +179,7 @@ class Board:
             return False
         if message:
             self.row(row or _note(slot)).write_cord(slot, clear, message)
-        self.words[slot] = clear | row << 16 | kind_code
+        self.words[slot] = clear | row << 4 | kind_code
         self.ring()
         return True
 
@@ -187,9 +190,9 @@ class Board:
             return None
         if value >> 32 != clear >> 32:
             return Pulled((0, 0, ""))
-        row = value >> 16 & 0xFFFF
-        message = self.row(row or _note(slot)).read_cord(slot, clear) if row < ROWS else ""
-        return Pulled((value & 0xFF, row, message))
+        row = value >> 4 & 0xFFF
+        message = self.row(row or _note(slot)).read_cord(slot, clear)
+        return Pulled((value & 0xF, row, message))
 
     # Rows ----------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from andon._board.tray import TrayView
 
-ROWS = 4096  # of workers, row 0 being nobody's
+ROWS = 4096  # of workers, row 0 being nobody's; a stop word has 12 bits for one
 NOTES = 512  # rows behind those, for the words of pullers that have no row on this board
 ROW_BYTES = 1024
 FIELDS = 17

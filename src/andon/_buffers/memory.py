@@ -79,11 +79,13 @@ def read(fd: int, offset: int, into: Sequence[Room]) -> None:
 class Mapped:
     """The memory of this descriptor, mapped where that pays. Copies as `read` and `write` do."""
 
-    __slots__ = ("_fd", "_pages")
+    __slots__ = ("_fd", "_maps")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._pages: mmap.mmap | None = None
+        # The last one reaches furthest. None goes before `close`: before Python 3.13 each has a
+        # descriptor, which a task may have closed, and opened a file of its own in its place.
+        self._maps: list[mmap.mmap] = []
 
     def write(self, offset: int, parts: Sequence[Bytes], *, again: bool) -> None:
         """`again`: all of these pages were written before, and never given back."""
@@ -111,22 +113,22 @@ class Mapped:
 
     def close(self) -> None:
         """Not mapped any more, and not to be used."""
-        self._fd, self._pages = -1, None
+        self._fd, self._maps = -1, []
 
     def _view(self, offset: int, length: int) -> memoryview | None:
         """None where a call of the system will do, or must."""
-        pages = self._pages
+        maps = self._maps
         if length < _MAPPED_FROM:
             return None
-        if pages is None or len(pages) < offset + length:
+        if not maps or len(maps[-1]) < offset + length:
             size = os.fstat(self._fd).st_size
             if size < offset + length:
                 return None
             try:
-                self._pages = pages = _map(self._fd, size)
+                maps.append(_map(self._fd, size))
             except (OSError, ValueError):
                 return None
-        return memoryview(pages)[offset : offset + length]
+        return memoryview(maps[-1])[offset : offset + length]
 
 
 def _map(fd: int, length: int) -> mmap.mmap:

@@ -181,11 +181,15 @@ class Answers:
 
     def _let_go(self) -> bool:
         """We are of no more use. Is there no thread that could go on, and could every process that
-        was started be ended? Then only memory is left of the task once this returns."""
-        if _thread._count() or not children.end_all(_END_WITHIN):
+        was started be ended? Then what is left of the task once this returns is memory."""
+        signals.hold()  # no handler of the task's own runs any more, nor raises in here
+        if children.threads() != 1 or not children.end_all(_END_WITHIN):
             return False
         flush_streams()  # that may be code of the user's
-        self._channel.close_others()
+        try:
+            self._channel.close_others()
+        except OSError:
+            return False
         self._spent = True
         return True
 

@@ -19,9 +19,15 @@ else:  # the template loads this, and as little as it can (see template.py)
 _PR_SET_CHILD_SUBREAPER = 36  # of the kernel's prctl.h
 
 
+_blind = sys.platform != "linux"  # some of them may be nobody's here
+
+
 def become_subreaper() -> None:
-    """Adopt the orphans among our descendants, so that they can be found (S20)."""
+    """Adopt the orphans among our descendants, so that they can be found (S20). Raises OSError,
+    ImportError or AttributeError."""
+    global _blind
     if sys.platform == "linux":
+        _blind = True
         order = _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
         try:
             import _ctypes
@@ -32,6 +38,7 @@ def become_subreaper() -> None:
             import ctypes  # public, but 3 ms
 
             ctypes.CDLL(None).prctl(*order)
+        _blind = False
 
 
 def living() -> set[int]:
@@ -54,6 +61,14 @@ def surely_none() -> bool:
     return False
 
 
+def threads() -> int:
+    """Of this process, those of native code included; 0: cannot be seen."""
+    try:
+        return os.stat("/proc/self/task").st_nlink - 2
+    except OSError:
+        return 0
+
+
 def end_all(within: float) -> bool:
     """SIGKILL them, and whoever comes to us when they die, and reap them. Is none left, after so
     many seconds at most? Where they cannot be seen, nobody knows, and nothing is done."""
@@ -64,7 +79,7 @@ def end_all(within: float) -> bool:
                 _end(pid, deadline)
             if time.monotonic() > deadline:
                 break
-    return surely_none()
+    return surely_none() and not _blind
 
 
 def _end(pid: int, deadline: float) -> None:

@@ -56,7 +56,7 @@ class Loop(Runs):
         read = self._channel.read
         warm = False
         while True:
-            if not warm and not self._channel.wait(_WARM_AFTER):
+            if not warm and not self._spent and not self._channel.wait(_WARM_AFTER):
                 self._warm_up()
                 warm = True
             try:

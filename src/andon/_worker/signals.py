@@ -116,6 +116,15 @@ def reinstall() -> None:
         signal.signal(_FROM_TERMINAL, signal.SIG_IGN)
 
 
+def hold() -> None:
+    """No signal but that for the stacks is of use any more, nor is any handler."""
+    if sys.platform != "win32":
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {STACK_SIGNAL})
+        except BaseException:  # of a handler of the task's, whose signal had come: they are held
+            pass
+
+
 def _quiet(hook: Any) -> Any:
     """An interrupt that lands in a `__del__` vanishes there and is sent again: not worth a word."""
 

@@ -72,7 +72,7 @@ class State:
         self.row: RowView | None = None
         # Of the board, once there is one.
         self.words: memoryview = memoryview(bytearray(8)).cast("Q")
-        self.quick: memoryview = memoryview(bytearray(8)).cast("H")
+        self.quick: memoryview = memoryview(bytearray(8)).cast("I")
         self.cells: memoryview = memoryview(bytearray(8 * FIELDS)).cast("Q")
         self.slot = -1  # no token's
         self.clear = 0

@@ -199,7 +199,9 @@ class LocalEngine:
         with self._config.lock:  # somebody may wait for what was posted, and for nothing of this
             self._crew.bury()
             while self._spent:
-                self._crew.retire(self._spent.pop())
+                worker = self._spent.pop()
+                self._crew.retire(worker)
+                self._bound_leaving(worker, LEAVE_WITHIN)
             self._crew.staff(time.monotonic())
 
     def close(self, within: float) -> Sequence[int]:
@@ -357,7 +359,6 @@ class LocalEngine:
             worker.state = State.LEAVING
             self._spent.append(worker)
             self._crew.doom(worker)
-            self._bound_leaving(worker, LEAVE_WITHIN)
             return
         if worker.doomed:
             worker.doomed = False

@@ -55,6 +55,7 @@ class Store:
         self._end = 0  # the memory is endless; pages that were given back are as good as none
         self._free: list[tuple[int, int]] = []  # offset and length, in order, apart from each other
         self._kept = 0  # bytes in `_free`
+        self._writers = 0
         self._back: deque[tuple[int, int]] = deque()  # dropped, not yet seen to
 
     def put(self, parcel: Parcel) -> tuple[bytes, Block] | None:
@@ -72,6 +73,7 @@ class Store:
             except OSError:  # the limit of a file's size
                 return None
             block = Block(self, (offset, length))
+            self._writers += 1
         try:
             self._mapped.write(offset, parcel.parts(), again=again)
         except OSError:
@@ -80,6 +82,8 @@ class Store:
                 memory.give_back(self.fd, offset, length)
             return None
         finally:
+            with self._lock:
+                self._writers -= 1
             self._settle()
         return argument_ticket(offset, parcel.sizes()), block
 
@@ -141,7 +145,9 @@ class Store:
             self._kept = 0
             self._mapped.close()
         if fd >= 0:
-            if self._end:  # children that others have forked may have it mapped
+            # Children that others have forked may have it mapped. While somebody writes there,
+            # pages must not go: a mapping would make new ones.
+            if self._end and not self._writers:
                 with suppress(OSError, ValueError):
                     memory.give_back(fd, 0, self._end)
             descriptors.close(fd)
