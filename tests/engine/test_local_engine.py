@@ -499,6 +499,22 @@ def test_S5_what_an_interrupted_task_has_open_is_closed_when_that_is_told(
             ours.bind(("127.0.0.1", port))
 
 
+def test_S15_short_items_end_by_themselves(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(climber, "IN_LANE", PATIENCE)
+    with driver(start_method) as d:
+        before = d.value(tasks.my_pid)
+        items: Any = range(100_000_000)
+        ident = d.submit_span(lambda item: None, items)
+        (worker,) = d.engine._crew.workers.values()
+        eventually(lambda: worker.row.in_lane)
+        d.stop()
+        assert all(isinstance(event, Succeeded) for event in d.finish(ident))
+        d.new_group()
+        assert d.value(tasks.my_pid) == before
+
+
 @pytest.mark.parametrize("sibling", [tasks.swallow, tasks.hold_the_gil, tasks.stop_self])
 def test_S15_S19_stops_that_kill(start_method: str, stage: MakeStage, sibling: Any) -> None:
     running = stage("running")

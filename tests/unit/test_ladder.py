@@ -45,6 +45,12 @@ def test_S15_a_task_that_never_looked_is_interrupted_at_once() -> None:
     assert steps[-1][1] is Step.KILL
 
 
+def test_S15_what_is_short_is_interrupted_a_moment_later() -> None:
+    assert first(walk(Ladder(100.0, 5.0, 2.0, 0.25), 100.0), Step.INTERRUPT) == 100.25
+    assert first(walk(Ladder(100.0, 5.0, 2.0, 0.25), 100.0, used=True), Step.INTERRUPT) == 105.0
+    assert first(walk(Ladder(100.0, 0.0, 0.0, 0.25), 100.0), Step.DUMP) == 100.0
+
+
 def test_S15_a_task_that_used_its_token_has_its_grace() -> None:
     steps = walk(Ladder(100.0, 5.0, 2.0), 100.0, used=True)
     assert steps[0] == (105.0, Step.INTERRUPT)

@@ -86,6 +86,11 @@ class RowView:
         return index
 
     @property
+    def in_lane(self) -> bool:
+        """Are its items, short ones, in a lane?"""
+        return bool(self.cells[INDEX] == IN_LANE)
+
+    @property
     def started_ns(self) -> int:
         """When the item's call began, on the monotonic clock; 0: it has not."""
         return int(self.cells[STARTED_NS])

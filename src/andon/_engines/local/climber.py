@@ -19,6 +19,9 @@ from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.port import Attempt
 
+# Before each item of a lane the word is looked at, and most are over in microseconds. An interrupt
+# would stop them no sooner, and cost the worker.
+IN_LANE = 0.002
 TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
 
 
@@ -48,7 +51,8 @@ class Climber:
                 worker.timer = self._timers.at(now + TELL_WITHIN, partial(self._silence, worker))
             return
         if worker.ladder is None:
-            worker.ladder = Ladder(now, grace, kill_after)
+            moment = IN_LANE if worker.begun and worker.row.in_lane else 0.0
+            worker.ladder = Ladder(now, grace, kill_after, moment)
             _order(worker, attempt, Step.TOKEN)
         else:
             worker.ladder.harden(now, grace, kill_after)

@@ -44,13 +44,16 @@ class Ladder:
         "_dump_until",
         "_interrupted_at",
         "_kill_after",
+        "_moment",
         "_trusted_until",
         "step",
     )
 
-    def __init__(self, now: float, grace: float, kill_after: float) -> None:
+    def __init__(self, now: float, grace: float, kill_after: float, moment: float = 0.0) -> None:
+        """`moment`: what is short may end by itself in that time, before it is interrupted."""
         self.step = Step.TOKEN
         self._asked_at = now
+        self._moment = moment
         self._trusted_until = now + grace
         self._kill_after = kill_after
         self._cap = math.inf  # no kill later than this, by a later and harder call
@@ -125,6 +128,7 @@ class Ladder:
             at = self._again_at
         else:
             at = self._nominal(used)
+            at = max(at, min(self._asked_at + self._moment, self.kill_by(used)))
         if shield_until is not None:
             at = max(at, min(shield_until, self.kill_by(used)))
         return at
