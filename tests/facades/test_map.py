@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -199,3 +200,55 @@ def test_S14_the_rest_of_a_map_after_a_group_that_failed() -> None:
         results = tg.map(partial(fail_at, 3), range(10))
     with pytest.raises(andon.GroupClosedError, match="in its `outcomes`"):
         list(results)
+
+
+class Box:
+    def __init__(self) -> None:
+        self.value = 0
+
+
+def value_of(item: Any) -> int:
+    if isinstance(item, Box):
+        return item.value
+    if isinstance(item, dict):
+        return int(item["value"])
+    while isinstance(item, list | tuple):
+        item = item[0]
+    return int.from_bytes(item, "little") if isinstance(item, bytearray) else int(item)
+
+
+def the_same_one(kind: str) -> Iterator[Any]:
+    """Changed each time: as many a reader of records hands them out."""
+    box, one, large = Box(), [0], bytearray(200_000)
+    for number in range(3000 if kind != "large" else 100):
+        box.value = one[0] = number
+        large[:4] = number.to_bytes(4, "little")
+        yield {
+            "object": box,
+            "list": one,
+            "dict": {"value": number},
+            "nested": (one, [one]),
+            "tuple": (number, "text"),
+            "large": large,
+        }[kind]
+
+
+@pytest.mark.parametrize("kind", ["object", "list", "dict", "nested", "tuple", "large"])
+@pytest.mark.parametrize("chunksize", [None, 1])
+def test_an_input_may_hand_out_the_same_object_again(kind: str, chunksize: int | None) -> None:
+    with andon.Pool(2) as pool:
+        options = {} if chunksize is None else {"chunksize": chunksize}
+        found = list(pool.imap(value_of, the_same_one(kind), **options))
+        assert found == list(range(len(found))) and len(found) >= 100
+        with andon.TaskGroup(pool=pool) as tg:
+            assert list(tg.map(value_of, the_same_one(kind), **options)) == found
+
+
+def test_what_was_read_is_shown_as_it_was() -> None:
+    def fail(item: Any) -> None:
+        if item.value == 2500:
+            raise ValueError("this one")
+
+    with pytest.raises(ValueError, match="this one") as caught:
+        list(andon.imap(fail, the_same_one("object"), workers=2))
+    assert re.search(r"fail\(<.*Box object at", "".join(caught.value.__notes__))

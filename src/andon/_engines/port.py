@@ -74,6 +74,15 @@ class Config:
     lock: Any = made(default_factory=make_lock)
 
 
+class Frozen:
+    """An item as it was when it was read: its pickle."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
 @record()
 class Capabilities:
     """What an engine can do (S49), and what it lends to the runtime.
@@ -85,8 +94,9 @@ class Capabilities:
     (None: it cannot); `function(packed)` is the same object for all calls of one function, on which
     the runtime notes how many of them to bundle. `wake()` ends a running `pump` early,
     from any thread. `preparing()`: does a worker that was started still have the initializer to
-    run? `dismiss()`: no more work is expected, so idle workers may leave; should some come all the
-    same, it gets others. Called with the runtime's lock held; never blocks.
+    run? `freeze(item)` is what to pack later for an item that may be changed until then; None: it
+    must be packed now. `dismiss()`: no more work is expected, so idle workers may leave; should
+    some come all the same, it gets others. Called with the runtime's lock held; never blocks.
     """
 
     slots: int
@@ -99,6 +109,7 @@ class Capabilities:
     bundle: Callable[[Iterable[Any]], tuple[Any, int]] | None = None
     function: Callable[[Any], Any] = lambda packed: packed
     preparing: Callable[[], bool] = lambda: False
+    freeze: Callable[[Any], Any] = lambda item: item
     dismiss: Callable[[], None] = lambda: None
 
 

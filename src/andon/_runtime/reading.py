@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
+from andon._plain import SCALARS
 from andon._runtime.calls import may_travel_together
 from andon._runtime.groups import Group
 from andon._runtime.sending import submit_items
@@ -96,6 +97,7 @@ class Reading:
         self._buffersize = buffersize
         self._slots = group.runtime.capabilities.slots
         self._weigh = group.runtime.capabilities.weigh
+        self._freeze = group.runtime.capabilities.freeze
         self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
@@ -231,10 +233,17 @@ class Reading:
         try:
             for item in islice(self._items, room):
                 count += 1
+                # The input may go on and change what it has handed out, while that waits here for
+                # others. (Where chunks of a size were asked for, it would do so anywhere.)
+                now = False
+                if type(item) not in SCALARS and self._fixed is None and (inbox or self._chunk > 1):
+                    frozen = self._freeze(item)
+                    now = frozen is None
+                    item = item if now else frozen
                 inbox.append(item)
-                if len(inbox) >= self._chunk or self._spans < self._slots:
+                if now or len(inbox) >= self._chunk or self._spans < self._slots:
                     self._reading = False
-                    if len(inbox) >= self._chunk or self._hungry():
+                    if now or len(inbox) >= self._chunk or self._hungry():
                         self._send_inbox()
                     self._reading = True
         finally:

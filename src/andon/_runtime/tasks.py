@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from andon._core.actions import Resolve
 from andon._engines.payloads import Death, Halted, Raised, Returned
-from andon._engines.port import Call
-from andon._pickling import describe, message_of
+from andon._engines.port import Call, Frozen
+from andon._pickling import describe, loads, message_of
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 
@@ -118,6 +118,8 @@ class Task:
             name = str(getattr(call.fn, "__qualname__", None) or _short.repr(call.fn))
             if call.items is not None:
                 value = call.items[item]
+                if type(value) is Frozen:
+                    value = loads(value.data)
                 values = list(value) if call.star else [value]
                 parts = [_short.repr(v) for v in values]
             else:

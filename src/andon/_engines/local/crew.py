@@ -19,10 +19,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from andon import _wire
+from andon import _board, _wire
 from andon._board import Board, joined, own_board
 from andon._engines.local import postmortem, system
-from andon._engines.local.respawn import Budget
+from andon._engines.local.respawn import WINDOW, Budget
 from andon._engines.local.store import Store
 from andon._engines.local.system import Hold, Launcher, Poller
 from andon._engines.local.timers import Timer, Timers
@@ -499,8 +499,10 @@ class Crew:
         self._vacate(worker)
         if not answers_for and slot is not None and not self.closing:
             if slot.budget.note(worker.dead_at):
-                told = postmortem.tell(worker, worker.row.phase, hint)
-                self._break(f"workers die again and again ({slot.budget.tries} times): {told}")
+                phase = worker.row.phase
+                told = postmortem.tell(worker, None if phase == _board.IDLE else phase, hint)
+                times = f"{slot.budget.tries} times in {WINDOW:.0f} s, with no task to blame"
+                self._break(f"workers die again and again ({times}): {told}")
 
     def _discard(self, worker: WorkerProcess) -> None:
         """Forget a worker that is gone, or never was."""

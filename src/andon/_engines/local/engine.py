@@ -123,6 +123,7 @@ class LocalEngine:
             # A worker that is to do so many tasks does no more of them.
             bundle=Packer.bundle if config.max_tasks_per_worker is None else None,
             function=Packer.function,
+            freeze=self._packer.freeze,
             preparing=self._crew.preparing,
             dismiss=self._dismiss,
         )

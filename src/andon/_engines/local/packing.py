@@ -24,8 +24,9 @@ from weakref import WeakValueDictionary
 from andon import _multiprocessing, _wire
 from andon._buffers.parcel import LARGE, Parcel, Pickling
 from andon._engines.local.store import Block, Store
-from andon._engines.port import Attempt, Call
+from andon._engines.port import Attempt, Call, Frozen
 from andon._pickling import dumps, explain
+from andon._plain import SCALARS, is_plain
 from andon.errors import SerializationError, also
 
 # Unpickling these runs no user code and cannot fail, so a list of them may travel as one pickle.
@@ -117,12 +118,28 @@ class Packer:
             return packed
         dumps = self._pickling.dumps
         for i, item in enumerate(call.items):
+            if type(item) is Frozen:
+                items.append(item.data)
+                continue
             try:
                 data = dumps(item)
                 items.append(data if type(data) is bytes else self._put(item, data, packed))
             except Exception as error:
                 raise self._error(error, "the arguments", [(f"item {i}", item)]) from error
         return packed
+
+    def freeze(self, item: Any) -> Any:
+        """See `Capabilities`. What is large is packed at once, for its buffers are its owner's."""
+        kind = type(item)
+        if kind is tuple and SCALARS.issuperset(map(type, item)):
+            return item
+        if (kind is dict or kind is list) and is_plain(item):
+            return item.copy()
+        try:
+            data = self._pickling.dumps(item)
+        except Exception:  # who packs it says so, and of what
+            return None
+        return Frozen(data) if type(data) is bytes else None
 
     @staticmethod
     def bundle(calls: Iterable[Packed]) -> tuple[Packed, int]:
