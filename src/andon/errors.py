@@ -279,6 +279,14 @@ class InternalError(AndonError):
         self.story = story
 
 
+def anew(error: AndonError) -> AndonError:
+    """The same error for another who is told of it: traceback, notes and context are its own."""
+    fields = {name: value for name, value in vars(error).items() if name != "__notes__"}
+    copy = _rebuild(type(error), error.args, fields)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
 def _rebuild(kind: type[AndonError], args: tuple[Any, ...], fields: dict[str, Any]) -> AndonError:
     exc = kind.__new__(kind, *args)
     exc.args = args

@@ -239,7 +239,11 @@ def test_in_the_initializer_again_and_again(start_method: str, stage: MakeStage,
                 future.get(20)
         with pytest.raises(andon.PoolBrokenError, match="initializer"):
             pool.apply_async(double, (1,))  # refused, and not by a bare Cancelled
+        with pytest.raises(andon.PoolBrokenError) as earlier:
+            pool.map(double, range(3))
         pool.map(double, range(8))
+    assert caught.value is not earlier.value  # whose traceback and notes are its own
+    assert len(caught.value.__notes__) == len(earlier.value.__notes__)
     assert type(caught.value) is andon.PoolBrokenError
     how = "exited with status 3" if kind == "exit" else "SIGSEGV"
     assert how in str(caught.value) and "initializer" in str(caught.value)

@@ -30,7 +30,7 @@ from andon._runtime.hearing import KINDS, hear
 from andon._runtime.listener import Listener
 from andon._runtime.tasks import Run, Task, outcomes_of
 from andon._runtime.wakeup import Wakeup
-from andon.errors import InternalError
+from andon.errors import InternalError, anew
 from andon.outcome import Reason, TaskState, TraceEvent
 from andon.token import Token
 
@@ -181,7 +181,8 @@ class Performer:
                 case ac.GroupStopping():
                     group = self._groups[action.group]
                     group.verdict = action.verdict
-                    group.broken = action.payload
+                    if action.payload is not None:
+                        group.broken = anew(action.payload)
                     group.reason = action.reason
                     self._notices.append(partial(self._notify, group))
                     self._give_up_calls(group)
