@@ -201,8 +201,9 @@ class LocalEngine:
             self._crew.bury()
             while self._spent:
                 worker = self._spent.pop()
-                self._crew.retire(worker)
-                self._bound_leaving(worker, LEAVE_WITHIN)
+                if worker.serial in self._crew.workers:  # else it has died, and is buried
+                    self._crew.retire(worker)
+                    self._bound_leaving(worker, LEAVE_WITHIN)
             self._crew.staff(time.monotonic())
 
     def close(self, within: float) -> Sequence[int]:
@@ -358,6 +359,7 @@ class LocalEngine:
         limit = self._config.max_tasks_per_worker
         if spent or (limit is not None and worker.items_done >= limit):
             worker.state = State.LEAVING
+            worker.expected = True
             self._spent.append(worker)
             self._crew.doom(worker)
             return
