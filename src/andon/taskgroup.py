@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from copy import copy
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -16,7 +15,7 @@ from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, positive_int
 from andon._runtime.sending import submit_failure
 from andon._runtime.streams import Stream
-from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError
+from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError, anew
 from andon.outcome import Outcome, ReasonKind, StoppedBy
 
 P = ParamSpec("P")
@@ -240,7 +239,7 @@ def submit_lone(
             raise
     broken = group.broken
     if isinstance(broken, PoolBrokenError):
-        raise copy(broken) from broken.__cause__
+        raise anew(broken)
     raise TaskCancelledError(
         f"the pool takes no more calls ({group.reason})",
         reason=group.reason,

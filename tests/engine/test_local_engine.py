@@ -31,7 +31,6 @@ from andon._engines.local import (
     template_process,
 )
 from andon._engines.local.engine import LocalEngine
-from andon._engines.local.worker_process import WorkerProcess
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
 from andon._worker import state
@@ -551,55 +550,28 @@ def test_a_brutal_kill(start_method: str, stage: MakeStage) -> None:
         assert isinstance(event, Died | Stopped)
 
 
-def holder_of_the_gil(d: Driver, stage: MakeStage) -> tuple[int, WorkerProcess]:
-    running = stage("running")
-    ident = d.submit(tasks.hold_the_gil, running)
-    d.reached(running)
-    (worker,) = d.engine._crew.workers.values()
-    return ident, worker
-
-
+@pytest.mark.parametrize("begun", [b"", b"Current thread 0x"])
 def test_S19_a_kill_waits_for_the_dump_of_a_task_that_has_no_core_yet(
-    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    """The signal takes effect only when the victim gets one: here as late as we like."""
+    """The signal takes effect only when the victim gets one: here as late as we like. It may lose
+    it again in the middle of a line."""
+    running = stage("running")
     with driver(start_method) as d:
-        ident, worker = holder_of_the_gil(d, stage)
-        ask, asked = worker.ask_for_stack, []
-
-        def wants_core(pid: int) -> bool:
-            asked.append(pid)
-            if len(asked) == 3:
-                ask()
-            return system.wants_core(pid)
-
-        monkeypatch.setattr(worker, "ask_for_stack", lambda: None)
-        monkeypatch.setattr(climber, "system", SimpleNamespace(wants_core=wants_core))
-        monkeypatch.setattr(ladder, "DUMP_LATEST", PATIENCE)
-        d.stop(0.0, 0.0)
-        (event,) = d.finish(ident)
-        assert isinstance(event, Died) and event.ordered
-        assert set(asked) == {event.payload.pid} and len(asked) >= 3
-        assert "hold_the_gil" in (event.payload.stack or "")
-
-
-def test_S19_a_kill_waits_for_the_rest_of_a_dump_that_was_cut_off(
-    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The victim has lost its core in the middle of a line."""
-    with driver(start_method) as d:
-        ident, worker = holder_of_the_gil(d, stage)
+        ident = d.submit(tasks.hold_the_gil, running)
+        d.reached(running)
+        (worker,) = d.engine._crew.workers.values()
         ask, asked = worker.ask_for_stack, []
 
         def begin() -> None:
-            worker.stack += b"Current thread 0x"
+            worker.stack += begun
 
         def wants_core(pid: int) -> bool:
             asked.append(pid)
             if len(asked) == 3:
                 worker.stack.clear()
                 ask()
-            return True
+            return system.wants_core(pid)
 
         monkeypatch.setattr(worker, "ask_for_stack", begin)
         monkeypatch.setattr(climber, "system", SimpleNamespace(wants_core=wants_core))
@@ -607,7 +579,8 @@ def test_S19_a_kill_waits_for_the_rest_of_a_dump_that_was_cut_off(
         d.stop(0.0, 0.0)
         (event,) = d.finish(ident)
         assert isinstance(event, Died) and event.ordered
-        assert len(asked) >= 3 and "hold_the_gil" in (event.payload.stack or "")
+        assert set(asked) == {event.payload.pid} and len(asked) >= 3
+        assert "hold_the_gil" in (event.payload.stack or "")
 
 
 def test_S20_S22_the_whole_tree_is_gone_before_the_end_is_told(

@@ -12,7 +12,7 @@ import mmap
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 PAGE = mmap.ALLOCATIONGRANULARITY
@@ -79,10 +79,10 @@ def read(fd: int, offset: int, into: Sequence[Room]) -> None:
 class Mapped:
     """The memory of this descriptor, mapped where that pays. Copies as `read` and `write` do."""
 
-    __slots__ = ("_fd", "_maps")
+    __slots__ = ("_maps", "fd")
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         # The last one reaches furthest. None goes before `close`: before Python 3.13 each has a
         # descriptor, which a task may have closed, and opened a file of its own in its place.
         self._maps: list[mmap.mmap] = []
@@ -92,28 +92,24 @@ class Mapped:
         left = [memoryview(part).cast("B") for part in parts if len(part)]
         there = self._view(offset, sum(map(len, left))) if again else None
         if there is None:
-            write(self._fd, offset, left)
+            write(self.fd, offset, left)
             return
-        at = 0
-        for part in left:
-            _copy(there[at : at + len(part)], part)
-            at += len(part)
+        for place, part in _laid(there, left):
+            _copy(place, part)
 
     def read(self, offset: int, into: Sequence[Room]) -> None:
         """What lies there must have been written."""
         left = [memoryview(each) for each in into]
         there = self._view(offset, sum(map(len, left)))
         if there is None:
-            read(self._fd, offset, into)
+            read(self.fd, offset, into)
             return
-        at = 0
-        for each in left:
-            _copy(each, there[at : at + len(each)])
-            at += len(each)
+        for place, each in _laid(there, left):
+            _copy(each, place)
 
     def close(self) -> None:
         """Not mapped any more, and not to be used."""
-        self._fd, self._maps = -1, []
+        self.fd, self._maps = -1, []
 
     def _view(self, offset: int, length: int) -> memoryview | None:
         """None where a call of the system will do, or must."""
@@ -121,11 +117,11 @@ class Mapped:
         if length < _MAPPED_FROM:
             return None
         if not maps or len(maps[-1]) < offset + length:
-            size = os.fstat(self._fd).st_size
+            size = os.fstat(self.fd).st_size
             if size < offset + length:
                 return None
             try:
-                maps.append(_map(self._fd, size))
+                maps.append(_map(self.fd, size))
             except (OSError, ValueError):
                 return None
         return memoryview(maps[-1])[offset : offset + length]
@@ -138,6 +134,16 @@ def _map(fd: int, length: int) -> mmap.mmap:
         return mmap.mmap(fd, length, trackfd=False)  # else it has a descriptor of its own
     else:
         return mmap.mmap(fd, length)
+
+
+def _laid(
+    there: memoryview, parts: Sequence[memoryview]
+) -> Iterator[tuple[memoryview, memoryview]]:
+    """Each of these, which lie there one after the other, behind its place."""
+    at = 0
+    for part in parts:
+        yield there[at : at + len(part)], part
+        at += len(part)
 
 
 def _copy(into: memoryview, of: memoryview) -> None:

@@ -187,17 +187,15 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
     return pickle.loads(pickled, buffers=buffers)
 
 
-def load(
-    there: memory.Mapped, offset: int, sizes: tuple[int, ...], *, lend: int | None = None
-) -> Any:
-    """The object whose stream and buffers lie there. `lend`: the descriptor of it, where they may
-    be read as they lie, until `lending.settle`."""
+def load(there: memory.Mapped, offset: int, sizes: tuple[int, ...], *, lend: bool = False) -> Any:
+    """The object whose stream and buffers lie there. `lend`: they may be read there, until
+    `lending.settle`."""
     stream, *rest = sizes
     buffers: list[memory.Room] = []
     for size, place in zip(rest, _places(sizes)[1:], strict=False):
         room: memory.Room | None = None
-        if lend is not None and size >= lending.FROM:
-            room = lending.lend(lend, offset + place, size)
+        if lend and size >= lending.FROM:
+            room = lending.lend(there.fd, offset + place, size)
         if room is None:
             room = memory.room(size)
             there.read(offset + place, [room])
@@ -235,8 +233,7 @@ class _File(io.RawIOBase):
 
 # Tickets -----------------------------------------------------------------------------------------
 
-_arguments = -1  # in a worker: the descriptor of its parent's store
-_mapped = memory.Mapped(-1)
+_arguments = memory.Mapped(-1)  # in a worker: its parent's store
 _results: dict[int, Callable[[int, int, tuple[int, ...]], Any]] = {}  # in a parent: by worker
 
 
@@ -260,8 +257,8 @@ def result_ticket(serial: int, number: int, offset: int, sizes: tuple[int, ...])
 
 def arguments_from(fd: int) -> None:
     """In a worker: there lie the arguments."""
-    global _arguments, _mapped
-    _arguments, _mapped = fd, memory.Mapped(fd)
+    global _arguments
+    _arguments = memory.Mapped(fd)
     _results.clear()
 
 
@@ -275,9 +272,9 @@ def results_by(serial: int, take: Callable[[int, int, tuple[int, ...]], Any] | N
 
 def fetch_argument(offset: int, sizes: tuple[int, ...]) -> Any:
     """What loading a ticket calls, in a worker."""
-    if _arguments < 0:
+    if _arguments.fd < 0:
         raise pickle.UnpicklingError("these arguments lie in the memory of another process")
-    return load(_mapped, offset, sizes, lend=_arguments)
+    return load(_arguments, offset, sizes, lend=True)
 
 
 def fetch_result(serial: int, number: int, offset: int, sizes: tuple[int, ...]) -> Any:

@@ -28,10 +28,9 @@ _BIGGEST = _SIZE // 2  # the rest goes through the pipe, while the parent does o
 class Ring:
     """The worker's end."""
 
-    __slots__ = ("_fd", "_mapped", "_put", "_serial", "_there", "_used")
+    __slots__ = ("_mapped", "_put", "_serial", "_there", "_used")
 
     def __init__(self, fd: int, serial: int) -> None:
-        self._fd = fd
         self._mapped = memory.Mapped(fd)
         self._used = 0  # up to here all pages are in use
         self._serial = serial
@@ -48,7 +47,7 @@ class Ring:
             return None
         end = at + parcel.size
         try:
-            memory.grow(self._fd, end)
+            memory.grow(self._mapped.fd, end)
             self._mapped.write(at, parcel.parts(), again=end <= self._used)
         except OSError:
             return None
@@ -60,7 +59,7 @@ class Ring:
     def _see_taken(self) -> None:
         number = bytearray(_NUMBER.size)
         with suppress(EOFError):  # nothing was ever taken
-            memory.read(self._fd, 0, [number])
+            memory.read(self._mapped.fd, 0, [number])
         taken = _NUMBER.unpack(number)[0]
         while self._there and self._there[0][0] <= taken:
             self._there.popleft()
@@ -82,10 +81,9 @@ class Ring:
 class Taker:
     """The parent's end."""
 
-    __slots__ = ("_mapped", "fd")
+    __slots__ = ("_mapped",)
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
         self._mapped = memory.Mapped(fd)
 
     def take(self, number: int, offset: int, sizes: tuple[int, ...]) -> Any:
@@ -94,4 +92,4 @@ class Taker:
             return load(self._mapped, offset, sizes)
         finally:
             with suppress(OSError):  # not told, the room is not used again: the pipe is there
-                memory.write(self.fd, 0, [_NUMBER.pack(number)])
+                memory.write(self._mapped.fd, 0, [_NUMBER.pack(number)])

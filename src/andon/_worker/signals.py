@@ -120,7 +120,7 @@ def hold() -> None:
     """No signal but that for the stacks is of use any more, nor is any handler."""
     if sys.platform != "win32":
         try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {STACK_SIGNAL})
+            _bare.pthread_sigmask(signal.SIG_BLOCK, _bare.valid_signals() - {STACK_SIGNAL})
         except BaseException:  # of a handler of the task's, whose signal had come: they are held
             pass
 

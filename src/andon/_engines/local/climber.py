@@ -53,7 +53,7 @@ class Climber:
         if worker.ladder is None:
             moment = IN_LANE if worker.begun and worker.row.in_lane else 0.0
             worker.ladder = Ladder(now, grace, kill_after, moment)
-            _order(worker, attempt, Step.TOKEN)
+            worker.order(attempt, int(Step.TOKEN))
         else:
             worker.ladder.harden(now, grace, kill_after)
         self._climb(worker, now)
@@ -70,7 +70,7 @@ class Climber:
                 ladder.dump_waits(now)
         while (step := ladder.due(now, used, shield)) is not None:
             if step is Step.INTERRUPT:
-                _order(worker, attempt, step)
+                worker.order(attempt, int(step))
                 worker.interrupt()
                 if not worker.doomed and not self._reuse:
                     self._crew.doom(worker)
@@ -102,12 +102,8 @@ class Climber:
         self._crew.kill(worker)
 
 
-def _order(worker: WorkerProcess, attempt: Attempt, step: Step) -> None:
-    worker.row.order(attempt.id, int(step))
-    attempt.group.token._nudge()
-
-
 def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
     """Has this very worker pulled its group's word, since its task failed (S11)?"""
     pulled = attempt.group.token._pulled()
-    return pulled is not None and pulled[:2] == (KIND_FAILURE, worker.row_number)
+    mine = KIND_FAILURE, worker.row_number
+    return pulled is not None and (pulled.kind, pulled.row) == mine

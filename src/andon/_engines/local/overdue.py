@@ -55,8 +55,7 @@ class Overdue:
         if worker.attempt is not attempt or worker.dead_at is not None:
             return
         if worker.begun and worker.row.started_ns:
-            worker.row.ask_to_yield(attempt.id)
-            attempt.group.token._nudge()
+            worker.ask_to_yield(attempt)
             self._call(worker, partial(self._take_back, worker, attempt), SETTLED)
         else:  # the first item is there to be run, however long its arguments take
             self._call(worker, partial(self._ask, worker, attempt, 2 * after), 2 * after)

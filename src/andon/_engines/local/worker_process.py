@@ -191,6 +191,16 @@ class WorkerProcess:
         if self.hold is not None:
             self.hold.ask_for_stack()
 
+    def order(self, attempt: Attempt, level: int) -> None:
+        """Tell it on its row that what it is at is to stop; ring the bell after that."""
+        self.row.order(attempt.id, level)
+        attempt.group.token._nudge()
+
+    def ask_to_yield(self, attempt: Attempt) -> None:
+        """Ask it on its row for what it has not begun of this."""
+        self.row.ask_to_yield(attempt.id)
+        attempt.group.token._nudge()
+
     def kill(self) -> bool:
         """Step 3, for it and its tree. False: no hold of it."""
         if self.hold is None:
