@@ -25,6 +25,7 @@ from andon._engines.local import interpreter, spawner, system, threads
 from andon._engines.local.orders import Orders
 from andon._engines.local.platform import macos
 from andon._runtime import options
+from andon._worker import children
 
 KINDS = ("poll", "threads")
 
@@ -37,7 +38,7 @@ def engine_of(kind: str) -> Iterator[None]:
         patch.setattr(interpreter, "WORKER", "tests.portable_worker")
         patch.setattr(options, "_METHODS", ("spawn",))
         patch.setattr(system, "exists", spawner.exists)
-        patch.setattr(system, "wants_core", spawner.wants_core)
+        patch.setattr(children, "wants_core", lambda pid: False)  # nothing tells of it there
         for board in joined():
             patch.setattr(board, "bell_fd", -1)
         if kind == "poll":

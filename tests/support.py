@@ -26,7 +26,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -196,6 +197,20 @@ def crowded() -> bool:
     except OSError:
         pass  # no Linux: who has come this very second is not known
     return wanting > 2 * cores()
+
+
+@contextmanager
+def busy(core: int) -> Iterator[None]:
+    """Three others compute on this core."""
+    code = (
+        f"import os; os.sched_setaffinity(0, {{{core}}}); parent = os.getppid()\n"
+        "while os.getppid() == parent: pass"
+    )
+    with ExitStack() as stack:
+        for _ in range(3):
+            other = stack.enter_context(subprocess.Popen([sys.executable, "-c", code]))
+            stack.callback(other.kill)
+        yield
 
 
 def wait_gone(pids: Iterable[int], within: float = PATIENCE) -> float:

@@ -178,6 +178,22 @@ def with_children(running: Stage) -> None:
     time.sleep(60)
 
 
+def with_idle_child(running: Stage, core: int) -> None:
+    """One outside our group, who gets a core only where nobody else wants it."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        os.sched_setaffinity(0, {core})
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.write(write, b"1")
+        while True:
+            pass
+    os.read(read, 1)
+    running.reach(child)
+    time.sleep(60)
+
+
 def with_threads(running: Stage) -> None:
     for _ in range(3):
         threading.Thread(target=time.sleep, args=(60,)).start()

@@ -26,20 +26,19 @@ from andon._engines.local import (
     crew,
     descriptors,
     ladder,
-    system,
     template,
     template_process,
 )
 from andon._engines.local.engine import LocalEngine
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
-from andon._worker import state
+from andon._worker import children, state
 from andon.errors import InitializerError, PoolBrokenError, SerializationError
 from andon.outcome import StoppedBy
 from andon.token import Token
 from tests.engine import tasks
 from tests.engine.driver import Driver, driver
-from tests.support import PATIENCE, Stage, allowed, crowded, eventually, run_python, wait_gone
+from tests.support import PATIENCE, Stage, allowed, busy, crowded, eventually, run_python, wait_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
@@ -571,10 +570,10 @@ def test_S19_a_kill_waits_for_the_dump_of_a_task_that_has_no_core_yet(
             if len(asked) == 3:
                 worker.stack.clear()
                 ask()
-            return system.wants_core(pid)
+            return children.wants_core(pid)
 
         monkeypatch.setattr(worker, "ask_for_stack", begin)
-        monkeypatch.setattr(climber, "system", SimpleNamespace(wants_core=wants_core))
+        monkeypatch.setattr(climber, "children", SimpleNamespace(wants_core=wants_core))
         monkeypatch.setattr(ladder, "DUMP_LATEST", PATIENCE)
         d.stop(0.0, 0.0)
         (event,) = d.finish(ident)
@@ -599,6 +598,46 @@ def test_S20_S22_the_whole_tree_is_gone_before_the_end_is_told(
             assert here == [] or (isinstance(event, Stopped) and here == pids[:1])
             wait_gone(here)
             d.new_group()
+
+
+def test_S22_a_child_that_gets_no_core_to_die_is_waited_for(
+    start_method: str, stage: MakeStage
+) -> None:
+    """It is niced, and others keep its core busy: it dies seconds after it was killed."""
+    running = stage("running")
+    with driver(start_method) as d:
+        core = min(os.sched_getaffinity(0))
+        ident = d.submit(tasks.with_idle_child, running, core)
+        with busy(core):
+            child = int(d.reached(running)[0])
+            time.sleep(1.0)  # its share of the core is used up
+            d.stop(0.0, 2.0)
+            d.finish(ident)
+            assert not os.path.exists(f"/proc/{child}")
+
+
+def test_S22_a_template_that_gets_no_core_is_waited_for(
+    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "EXIT_WITHIN", 0.01)
+    running = stage("running")
+    with driver(start_method) as d:
+        ident = d.submit(tasks.with_children, running)
+        pids = [int(p) for p in d.reached(running)[0].split()]
+        link = d.engine._crew._link
+        assert link is not None
+        asked: list[bool] = []
+        monkeypatch.setattr(link, "starves", lambda: asked.append(True) or True)
+        os.kill(link.template.pid, signal.SIGSTOP)
+        try:
+            d.stop(0.0, 0.0)
+            d.until(lambda: len(asked) > 3)
+            assert not d.over(ident)
+        finally:
+            os.kill(link.template.pid, signal.SIGCONT)
+        (event,) = d.finish(ident)
+        assert isinstance(event, Died) and event.payload.exitcode == -signal.SIGKILL
+        assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
 
 
 def test_S22_S51_the_successor_waits_for_the_old_ones_end(

@@ -100,6 +100,11 @@ def _end(pid: int, deadline: float) -> None:
             os.close(pidfd)
 
 
+def wants_core(pid: int) -> bool:
+    """Does it compute, or wait for a core to do so? What was killed needs one to die."""
+    return _stat(pid)[:1] == [b"R"]
+
+
 def _listed() -> set[int]:
     pids: set[int] = set()
     try:

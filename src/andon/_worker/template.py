@@ -14,14 +14,16 @@ Messages are marshalled tuples; descriptors travel beside them (SCM_RIGHTS).
                        ("leave",)                              leave with the last worker
     from the template: ("born", serial, pid) + pidfd (none where descriptors have run out)
                        ("failed", serial, errno, text)         it could not be started
+                       ("dying", serial)                       what it left only wants a core to die
                        ("exit", serial, exitcode, leftover)    it and its whole tree are gone
 
 Invariants
  1. One thread, no user code, and no wait for any peer: sockets never block, output is queued.
  2. A worker's process group is killed before the worker is reaped, so no pid is ever stale.
- 3. "exit" is sent when no child is left but registered workers (S20, S22), or a second later
-    with the pids that would not die (S21). The template is a subreaper: what a dead worker leaves
-    behind comes here, and every child that is not a registered worker is killed on sight.
+ 3. "exit" is sent when no child is left but registered workers (S20, S22), or with the pids that
+    would not die: a second after the last of them wanted a core for it, if ever (S21). The
+    template is a subreaper: what a dead worker leaves behind comes here, and every child that is
+    not a registered worker is killed on sight.
  4. End of file from a peer kills its workers; from the first peer (the parent is gone, however it
     died) kills all, and the template leaves.
 """
@@ -38,7 +40,7 @@ import struct
 import sys
 import time
 
-from andon._worker.children import become_subreaper
+from andon._worker.children import become_subreaper, wants_core
 from andon._worker.frozen import MARK
 
 TYPE_CHECKING = False
@@ -57,6 +59,9 @@ assert sys.platform == "linux"
 SOL_PASS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 MAX_FDS = 253  # SCM_MAX_FD of the kernel
 ORPHAN_WAIT = 1.0
+# A niced process on busy cores gets one after many seconds: it is about to die, and not stuck.
+STARVED_WAIT = 30.0
+_LOOK_AGAIN = 0.1
 # The parent decides when to go; it may well be in an orderly shutdown of its own (S32).
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _AT_ONCE = ("andon._worker.boot", "_ctypes")
@@ -81,7 +86,7 @@ class _Peer:
 class _Child:
     """A registered worker."""
 
-    __slots__ = ("deadline", "exitcode", "peer", "pid", "pidfd", "serial")
+    __slots__ = ("deadline", "exitcode", "latest", "peer", "pid", "pidfd", "serial")
 
     def __init__(self, serial: int, pid: int, pidfd: int, peer: _Peer) -> None:
         self.serial = serial
@@ -89,7 +94,7 @@ class _Child:
         self.pidfd = pidfd
         self.peer = peer
         self.exitcode: int | None = None
-        self.deadline = 0.0
+        self.deadline = self.latest = 0.0  # for what it left behind
 
 
 class Template:
@@ -144,8 +149,9 @@ class Template:
     def _timeout(self) -> float:
         if self._dying and -1 in self._strays.values():
             return 0.005
-        due = min((c.deadline for c in self._dying), default=math.inf)
-        due = min(due, self._leave_at)
+        due = self._leave_at
+        if self._dying:
+            due = min(due, time.monotonic() + _LOOK_AGAIN)
         if self._later:
             due = min(due, time.monotonic() + _QUIET)
         return -1 if due == math.inf else max(0.0, due - time.monotonic()) + 0.001
@@ -353,6 +359,7 @@ class Template:
         del self._children[child.pidfd]
         self._pids.discard(child.pid)
         child.deadline = time.monotonic() + ORPHAN_WAIT
+        child.latest = time.monotonic() + STARVED_WAIT
         self._dying.append(child)
 
     def _sweep(self) -> None:
@@ -370,6 +377,8 @@ class Template:
                 self._epoll.unregister(pidfd)
                 os.close(pidfd)
         now = time.monotonic()
+        if any(map(wants_core, found)):
+            self._be_patient(now)
         waiting = []
         for child in self._dying:
             if found and now < child.deadline:
@@ -378,6 +387,13 @@ class Template:
                 leftover = tuple(sorted(found))
                 self._send(child.peer, ("exit", child.serial, child.exitcode, leftover))
         self._dying = waiting
+
+    def _be_patient(self, now: float) -> None:
+        for child in self._dying:
+            until = min(now + ORPHAN_WAIT, child.latest)
+            if until - child.deadline > _LOOK_AGAIN / 2:  # not at every event
+                child.deadline = until
+                self._send(child.peer, ("dying", child.serial))
 
     def _strangers(self) -> set[int]:
         return {pid for pid in children() if pid not in self._pids}

@@ -18,6 +18,7 @@ from andon._engines.local.ladder import Ladder, Step
 from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.port import Attempt
+from andon._worker import children
 
 # Before each item of a lane the word is looked at, and most are over in microseconds. An interrupt
 # would stop them no sooner, and cost the worker.
@@ -66,7 +67,7 @@ class Climber:
         used, shield = worker.used_token, worker.shield_until
         if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
             cut = not worker.stack.endswith(b"\n")  # nothing has come, or half a line
-            if cut and worker.pid is not None and system.wants_core(worker.pid):
+            if cut and worker.pid is not None and children.wants_core(worker.pid):
                 ladder.dump_waits(now)
         while (step := ladder.due(now, used, shield)) is not None:
             if step is Step.INTERRUPT:

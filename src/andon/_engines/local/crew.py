@@ -39,7 +39,8 @@ from andon.errors import InitializerError, PoolBrokenError, RemoteTraceback
 # this time needs no successor in advance.
 REPLACE_AFTER = 0.015
 SPARE_FOR = 5.0  # seconds that a spare is kept which nobody needs after all
-EXIT_WITHIN = 2.0  # for the template to tell of a death that we see
+EXIT_WITHIN = 2.0  # for the template to tell of a death that we see, or that it still dies
+STARVED_WITHIN = 40.0  # the same, where it gets no core: more than the template itself waits
 BIRTH_WITHIN = 30.0  # for the template to start a worker, on a very busy machine
 HANG_UP_WITHIN = 1.0  # for a worker to die that has closed its answers
 AT_ONCE = max(2, os.cpu_count() or 1)  # workers that boot before the first has booted
@@ -348,11 +349,21 @@ class Crew:
         self._answered(worker)
         worker.read_stack()
         self._poller.remove(worker.reader.fd)
+        told = worker.link is not None and not worker.link.lost
+        self._bound_its_end(worker, EXIT_WITHIN if told else 0)
+
+    def _bound_its_end(self, worker: WorkerProcess, within: float) -> None:
         if worker.bound is not None:
             worker.bound.cancel()
-        told = worker.link is not None and not worker.link.lost
-        at = worker.dead_at + (EXIT_WITHIN if told else 0)
-        worker.bound = self._timers.at(at, partial(self._gone, worker, None, ()))
+        worker.bound = self._timers.at(time.monotonic() + within, partial(self._untold, worker))
+
+    def _untold(self, worker: WorkerProcess) -> None:
+        """The template has not told of its end: it hangs, unless it only has no core."""
+        if worker.dead_at is not None and worker.link is not None and worker.link.starves():
+            if time.monotonic() < worker.dead_at + STARVED_WITHIN:
+                self._bound_its_end(worker, EXIT_WITHIN)
+                return
+        self._gone(worker, None, ())
 
     def attend(self) -> None:
         """Take note of what the template has told."""
@@ -371,6 +382,9 @@ class Crew:
                 slot = worker.slot
                 self._vacate(worker)
                 self._start_failed(slot, message[3])
+            elif message[0] == "dying":
+                if worker.dead_at is not None:
+                    self._bound_its_end(worker, EXIT_WITHIN)
             elif message[0] == "exit":
                 self._gone(worker, message[2], message[3])
 

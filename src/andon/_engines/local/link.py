@@ -17,6 +17,7 @@ from andon._engines.local import descriptors
 from andon._engines.local.platform.linux import Hold, Poller
 from andon._engines.local.template_process import Template, kill_tree
 from andon._engines.local.timers import Handler, Timers
+from andon._worker import children
 from andon._worker import template as far
 
 _IN_FLIGHT = 8  # launches unanswered at once; more only wait in the template's queue
@@ -139,6 +140,10 @@ class Link:
     def overdue(self, serial: int) -> None:
         """It has not said what became of that launch: it hangs, or was stopped (S21)."""
         self.template.kill()
+
+    def starves(self) -> bool:
+        """Does the template only wait for a core to tell us more?"""
+        return not self.lost and children.wants_core(self.template.pid)
 
     def bury(self, pids: list[int]) -> None:
         """It is lost: what it had started goes with it."""

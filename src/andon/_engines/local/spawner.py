@@ -124,6 +124,10 @@ class Spawner:
         """Its start is not told in time: it shall not go on."""
         self.kill(serial)
 
+    def starves(self) -> bool:
+        """It is no process of its own."""
+        return False
+
     def bury(self, pids: list[int]) -> None:
         """The end of all that was started here."""
         for serial, child in list(self._children.items()):
@@ -194,8 +198,3 @@ def connect(
 def exists(pid: int) -> bool:
     """Is there a process of that number (a zombie too)?"""
     return psutil.pid_exists(pid)
-
-
-def wants_core(pid: int) -> bool:
-    """Nothing tells of it here."""
-    return False

@@ -11,14 +11,14 @@ from functools import partial
 
 if sys.platform == "linux":
     from andon._engines.local.link import Link as Launcher
-    from andon._engines.local.platform.linux import Hold, Poller, wants_core
+    from andon._engines.local.platform.linux import Hold, Poller
     from andon._engines.local.template import connect
     from andon._engines.local.template_process import exists
 elif sys.platform == "win32":
     from andon._engines.local import spawner
     from andon._engines.local.platform.windows import Hold
     from andon._engines.local.spawner import Spawner as Launcher
-    from andon._engines.local.spawner import exists, wants_core
+    from andon._engines.local.spawner import exists
     from andon._engines.local.threads import Poller
 
     connect = partial(spawner.connect, Hold)
@@ -26,8 +26,8 @@ else:
     from andon._engines.local import spawner
     from andon._engines.local.platform.macos import Hold, Poller
     from andon._engines.local.spawner import Spawner as Launcher
-    from andon._engines.local.spawner import exists, wants_core
+    from andon._engines.local.spawner import exists
 
     connect = partial(spawner.connect, Hold)
 
-__all__ = ["Hold", "Launcher", "Poller", "connect", "exists", "wants_core"]
+__all__ = ["Hold", "Launcher", "Poller", "connect", "exists"]

@@ -91,15 +91,6 @@ class Poller:
         self._handlers.clear()
 
 
-def wants_core(pid: int) -> bool:
-    """Does it compute, or wait for a core to do so?"""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return file.read(1024).rpartition(b") ")[2][:1] == b"R"
-    except OSError:
-        return False
-
-
 class Hold:
     """A pidfd: what is done to it is done to that process, or to none."""
 
