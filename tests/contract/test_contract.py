@@ -59,7 +59,7 @@ def quickly(action: Callable[[], object]) -> None:
 # Running ----------------------------------------------------------------------------------------
 
 
-def test_an_engine_says_what_it_can_do(rig: Rig, maker: Maker) -> None:
+def test_S49_an_engine_says_what_it_can_do(rig: Rig, maker: Maker) -> None:
     assert rig.caps.slots >= 1
     assert rig.caps.can_kill is maker.kills
     assert rig.caps.token_latency >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -80,6 +81,15 @@ def fails_in_clean_up(here: Stage, trusted: bool, kind: type[Exception]) -> None
                 andon.check()
     finally:
         raise kind("the disk is full")
+
+
+def dies_in_clean_up(here: Stage, signal_name: str) -> None:
+    try:
+        here.reach()
+        time.sleep(60)
+    finally:
+        os.kill(os.getpid(), signal.Signals[signal_name])
+        time.sleep(60)
 
 
 def group_in_clean_up(here: Stage) -> None:

@@ -226,7 +226,7 @@ def test_S16_the_stop_of_an_earlier_task_is_a_failure_of_a_later_one(stage: Make
         assert pool.apply(tasks.pid) == worker
 
 
-def test_S16_swallowing_changes_nothing(start_method: str, stage: MakeStage) -> None:
+def test_S10_S16_swallowing_changes_nothing(start_method: str, stage: MakeStage) -> None:
     outcome, _, goes_on = stop_alone(
         stage, start_method, lambda tg, here: tg.submit(tasks.swallows_at_checkpoints, here, 100)
     )
@@ -245,6 +245,28 @@ def test_S16_an_interrupt_that_is_lost_in_a_del_comes_again(
     assert (outcome.state, outcome.stopped_by) == ("cancelled", "interrupt")
     assert cleaned.reached() == ["lost", "cleaned"]
     assert not goes_on
+
+
+@pytest.mark.parametrize("signal_name", ["SIGABRT", "SIGTERM"])
+def test_S26_another_death_than_the_ordered_one_is_a_failure(
+    start_method: str, stage: MakeStage, signal_name: str
+) -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(
+            workers=1, start_method=start_method, grace=PATIENCE, kill_after=PATIENCE
+        ) as tg,
+    ):
+        here = stage("here")
+        future = tg.submit(tasks.dies_in_clean_up, here, signal_name)
+        here.word()
+        tg.cancel("enough")
+    (error,) = caught.value.exceptions
+    assert isinstance(error, andon.WorkerDiedError) and signal_name in str(error)
+    (outcome,) = tg.outcomes
+    assert outcome.state == "failed" and outcome.cancel_requested
+    assert future.exception() is error
+    assert tg.reason is not None and tg.reason.message == "enough"
 
 
 # S18: shields -----------------------------------------------------------------------------------
