@@ -52,6 +52,7 @@ EACH = 8  #     on SPAN: the list holds one pickle per item, each unpickled befo
 #               that one that cannot be, or that kills the worker, is found by itself (S28)
 CALLS = 16 #    beside EACH: each is of (args, kwargs), as in CALL
 SPENT = 32 #    beside LAST: idle, but of no more use; all it takes is RETIRE
+LONE = 64 #     on CALL: nothing else runs or waits, so the next may come right after the answer
 
 # Orders, where no signal can give them: single bytes in the lifeline.
 INTERRUPT = b"i"

@@ -23,7 +23,7 @@ from andon import _wire
 from andon._board import KIND_CANCEL, KIND_FAILURE, RUNNING
 from andon._pickling import dumps
 from andon._traceback import show
-from andon._worker import children, signals
+from andon._worker import children, linger, signals
 from andon.errors import SerializationError
 from tests.support import PATIENCE
 from tests.unit.worker_harness import worker
@@ -73,6 +73,17 @@ def test_a_value_comes_back_with_its_times() -> None:
         assert w.call(get_pid).value == w.pid
         assert w.row.tasks_done == 2
         w.until(lambda: w.row.phase_name == "idle")
+
+
+def test_after_a_lone_call_the_next_request_may_come_at_once_or_later() -> None:
+    with worker() as w:
+        for pause in (0.0, 2 * linger.WORTH, 0.0):
+            answer = w.call(double, 21, flags=_wire.LONE)
+            assert answer.value == 42
+            time.sleep(pause)
+        w.until(lambda: Process(w.pid).status() == "sleeping")
+        w.close_fd(w.requests)
+        assert w.wait() == 0
 
 
 def test_calls_sent_ahead_are_answered_in_order() -> None:

@@ -146,6 +146,7 @@ class Worker:
         word: tuple[int, int] | None = None,
         fatal: bool = False,
         index: int = 0,
+        flags: int = 0,
     ) -> int:
         """Send a call; its attempt."""
         slot, clear = word or self.word()
@@ -153,7 +154,7 @@ class Worker:
         fn_id = self.function(fn)
         self.send(
             _wire.CALL,
-            _wire.FATAL if fatal else 0,
+            flags | (_wire.FATAL if fatal else 0),
             self._attempt,
             (fn_id, slot, clear, index),
             dumps((args, {})),

@@ -97,6 +97,8 @@ class Capabilities:
     run? `freeze(item)` is what to pack later for an item that may be changed until then; None: it
     must be packed now. `dismiss()`: no more work is expected, so idle workers may leave; should
     some come all the same, it gets others. Called with the runtime's lock held; never blocks.
+    `linger()` may be called before a `pump`, by who waits for a result: one that is likely to come
+    at once is waited for without sleeping, a fraction of a millisecond at most.
     """
 
     slots: int
@@ -111,6 +113,7 @@ class Capabilities:
     preparing: Callable[[], bool] = lambda: False
     freeze: Callable[[Any], Any] = lambda item: item
     dismiss: Callable[[], None] = lambda: None
+    linger: Callable[[], None] = lambda: None
 
 
 @record()

@@ -147,6 +147,8 @@ class Driver:
             mine = on_main and gate.depth == 1
             if mine:
                 bridge.driven = self._runtime
+            if not ready():
+                self._runtime.capabilities.linger()
             runtime, pause = self._runtime, SOON if on_main else math.inf
             try:
                 while not ready() and self._open and not (mine and gate.deferred is not None):

@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from andon import _multiprocessing, _wire
@@ -23,6 +24,7 @@ from andon._pickling import describe, loads, message_of, type_name
 from andon._worker import children, lane, signals
 from andon._worker.call import careful_call, find_halt, tell_error
 from andon._worker.channel import Channel
+from andon._worker.linger import WORTH, linger
 from andon._worker.runs import Runs
 from andon._worker.state import BY_TOKEN, current
 
@@ -48,6 +50,7 @@ class Loop(Runs):
         )
         self._functions: dict[int, Callable[..., Any] | bytes | None] = {}
         self._loaded: set[int] = set()
+        self._lingers = True  # it was worth it the last time
 
     def run(self) -> NoReturn:
         """Until the parent says RETIRE, or is gone."""
@@ -65,6 +68,8 @@ class Loop(Runs):
                 self._leave()
             if kind == _wire.CALL:
                 self._call(flags, attempt, meta, body)
+                if flags & _wire.LONE:
+                    self._await_next()
             elif kind == _wire.SPAN:
                 self._span(flags, attempt, meta, body)
             elif kind == _wire.FUNC:
@@ -85,6 +90,11 @@ class Loop(Runs):
             else:
                 raise RuntimeError(f"a worker cannot take a frame of kind {kind}")
             del meta, body
+
+    def _await_next(self) -> None:
+        """A lone call is answered: the next request may come at once."""
+        wait = self._channel.wait
+        self._lingers = (self._lingers and linger(partial(wait, 0.0))) or wait(WORTH)
 
     def _warm_up(self) -> None:
         """Fail and be stopped once in the first idle moment: the first time imports modules and

@@ -31,6 +31,7 @@ from andon._engines.local.frames import Frame
 from andon._engines.local.handed_down import pack_initializer, take_main
 from andon._engines.local.hunger import Hunger
 from andon._engines.local.ladder import Step
+from andon._engines.local.lone import Lone
 from andon._engines.local.overdue import Overdue
 from andon._engines.local.packing import Packer
 from andon._engines.local.store import Store
@@ -55,6 +56,7 @@ class LocalEngine:
         self._read: list[WorkerProcess] = []  # have fresh frames
         self._spent: list[WorkerProcess] = []  # are to be told to leave
         self._out: list[Frame | Event] = []
+        self._lone = Lone()
         self._rang = False
         self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
         self._waiting = False
@@ -126,6 +128,7 @@ class LocalEngine:
             freeze=self._packer.freeze,
             preparing=self._crew.preparing,
             dismiss=self._dismiss,
+            linger=self._linger,
         )
 
     def submit(self, attempt: Attempt) -> None:
@@ -236,6 +239,9 @@ class LocalEngine:
             left = crew.close(max(0.1, min(1.0, deadline - time.monotonic())))
             self._poller.close()
         return left
+
+    def _linger(self) -> None:
+        self._lone.linger(self._poller.has_news)
 
     def _dismiss(self) -> None:
         self._crew.dismissed = True
@@ -351,6 +357,7 @@ class LocalEngine:
         assert attempt is not None
         self._out.append(AttemptEnded(attempt.id))
         worker.attempt = None
+        self._lone.over()
         worker.items_done += worker.next_index - attempt.lo
         worker.cancel_timers()
         worker.ladder = None
@@ -426,7 +433,8 @@ class LocalEngine:
             self._idle.insert(0, worker)  # it has loaded no function yet, nor any module for one
 
     def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
-        if not worker.give(attempt):
+        alone = len(self._crew.workers) == len(self._idle) + 1
+        if not worker.give(attempt, self._lone.given(attempt, alone=alone)):
             self._crew.wait_for_room(worker)
         self._overdue.watch(worker, attempt)
         self._hunger.given(worker, attempt)

@@ -259,11 +259,12 @@ def _spawning() -> Iterator[None]:
         context.set_spawning_popen(before)
 
 
-def frame(attempt: Attempt) -> list[bytes]:
+def frame(attempt: Attempt, flags: int = 0) -> list[bytes]:
     """The request that starts an attempt, in parts."""
     packed: Packed = attempt.packed
     token = attempt.group.token
-    flags = _wire.FATAL if attempt.fatal else 0
+    if attempt.fatal:
+        flags |= _wire.FATAL
     if packed.items is None:
         meta: Any = (packed.function.id, token._slot, token._clear, attempt.lo)
         body = packed.body if packed.args is None else pickle.dumps((packed.args, {}), 5)

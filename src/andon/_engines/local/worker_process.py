@@ -106,7 +106,7 @@ class WorkerProcess:
         head = _wire.pack(kind, 0, 0, meta, len(body))
         return self.writer.write([head, body] if body else [head])
 
-    def give(self, attempt: Attempt) -> bool:
+    def give(self, attempt: Attempt, flags: int = 0) -> bool:
         """Its next attempt; False where some of it waits for room."""
         parts: list[bytes] = []
         function: packing.Function = attempt.packed.function
@@ -118,7 +118,7 @@ class WorkerProcess:
             head = _wire.pack(_wire.FUNC, 0, 0, (function.id,), len(function.data))
             parts += (head, function.data)
         self.row.set_ladder(attempt.group.grace, attempt.group.kill_after)
-        parts += packing.frame(attempt)
+        parts += packing.frame(attempt, flags)
         self.attempt = attempt
         self.next_index = attempt.lo
         self.state = State.BUSY

@@ -67,6 +67,10 @@ class Poller:
         handlers = self._handlers
         return [h for fd, _ in ready if (h := handlers.get(fd)) is not None]
 
+    def has_news(self) -> bool:
+        """Would `wait` come back at once?"""
+        return bool(self._epoll.poll(0))
+
     def take(self, fd: int) -> bytes:
         """Some of what is there to read; empty: nothing now."""
         return take(fd)

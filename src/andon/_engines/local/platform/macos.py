@@ -75,10 +75,7 @@ class Poller:
 
     def wait(self, timeout: float | None) -> list[Handler]:
         """What is to be called now. At most `timeout` seconds, rounded up to milliseconds."""
-        poll = select.poll()
-        for fd, mask in list(self._masks.items()):
-            poll.register(fd, mask)
-        ready = poll.poll(None if timeout is None else timeout * 1000)
+        ready = self._poll(None if timeout is None else timeout * 1000)
         soon, self._soon = self._soon, []
         found = [(fd, h) for fd, _ in ready if (h := self._handlers.get(fd)) is not None]
         for fd, _ in found:
@@ -86,6 +83,16 @@ class Poller:
                 self._once.discard(fd)
                 self._masks.pop(fd, None)
         return soon + [handler for _, handler in found]
+
+    def has_news(self) -> bool:
+        """Would `wait` come back at once?"""
+        return bool(self._poll(0))
+
+    def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        poll = select.poll()
+        for fd, mask in list(self._masks.items()):
+            poll.register(fd, mask)
+        return poll.poll(timeout)
 
     def take(self, fd: int) -> bytes:
         """Some of what is there to read; empty: nothing now."""

@@ -1,0 +1,40 @@
+"""A call that has the pool to itself: nothing else runs or waits.
+
+Its caller most often waits for it, and its worker for the next: both linger (`_worker/linger.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from andon import _wire
+from andon._engines.port import Attempt
+from andon._worker.linger import WORTH, linger
+
+
+class Lone:
+    """What one engine has under way, as long as it is one call."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._worth = True  # the last one was short
+
+    def given(self, attempt: Attempt, *, alone: bool) -> int:
+        """A worker is being given this: the flags for it."""
+        if not alone or attempt.packed.items is not None:
+            self._since = None
+            return 0
+        self._since = time.monotonic()
+        return _wire.LONE
+
+    def over(self) -> None:
+        """An attempt has ended."""
+        if self._since is not None:
+            self._worth = time.monotonic() - self._since < WORTH
+            self._since = None
+
+    def linger(self, come: Callable[[], bool]) -> None:
+        """Its caller is about to wait."""
+        if self._since is not None and self._worth:
+            linger(come)

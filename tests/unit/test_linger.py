@@ -1,0 +1,76 @@
+"""Who lingers, for what, and for how long."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from andon import _wire
+from andon._engines.local import lone
+from andon._engines.local.lone import Lone
+from andon._worker import linger
+
+CALL: Any = SimpleNamespace(packed=SimpleNamespace(items=None))
+SPAN: Any = SimpleNamespace(packed=SimpleNamespace(items=[1, 2]))
+
+
+class Clock:
+    """Time passes when it is asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: float = 0.0) -> None:
+        self.now, self.step = 100.0, step
+        clock = SimpleNamespace(monotonic=self.monotonic)
+        monkeypatch.setattr(linger, "time", clock)
+        monkeypatch.setattr(lone, "time", clock)
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_it_ends_as_soon_as_it_comes() -> None:
+    looks = iter([False, False, True])
+    assert linger.linger(lambda: next(looks))
+    assert list(looks) == []
+
+
+def test_it_ends_in_time_and_gives_way_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch, linger.LINGER / 4)
+    seen: list[str] = []
+    monkeypatch.setattr(linger, "_yield", lambda: seen.append("yield"))
+    assert not linger.linger(lambda: bool(seen.append("look")))
+    assert seen == ["look", "yield"] * 3 + ["look"]
+
+
+def looks(which: Lone) -> int:
+    """How often it looks, if the answer comes with the second look."""
+    seen: list[int] = []
+    which.linger(lambda: seen.append(1) or len(seen) > 1)  # type: ignore[func-returns-value]
+    return len(seen)
+
+
+def test_only_a_call_that_is_alone_is_lone() -> None:
+    lones = Lone()
+    assert lones.given(CALL, alone=True) == _wire.LONE and looks(lones) == 2
+    assert lones.given(CALL, alone=False) == 0 and looks(lones) == 0
+    assert lones.given(SPAN, alone=True) == 0 and looks(lones) == 0
+
+
+def test_nobody_lingers_for_what_is_over() -> None:
+    lones = Lone()
+    lones.given(CALL, alone=True)
+    lones.over()
+    assert looks(lones) == 0
+
+
+def test_who_has_waited_long_sleeps_at_once_until_a_wait_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, lones = Clock(monkeypatch), Lone()
+    for took, lingers in ((1.0, 2), (1.0, 0), (linger.WORTH / 2, 0), (1.0, 2), (1.0, 0)):
+        lones.given(CALL, alone=True)
+        assert looks(lones) == lingers
+        clock.now += took
+        lones.over()
