@@ -143,8 +143,9 @@ def test_an_interrupt_ends_background_children_too(tmp_path: Path) -> None:
 
 
 def test_no_zombie_is_left() -> None:
+    before = set(psutil.Process().children())  # a template that other tests have warmed
     sh("true")("x")
-    assert eventually(lambda: not psutil.Process().children())
+    assert eventually(lambda: before.issuperset(psutil.Process().children()))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ once, without the lock, when no other thread pumps; it is bounded by `within` an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -83,6 +84,16 @@ class Frozen:
         self.data = data
 
 
+class Pace:
+    """What the runtime notes of one function."""
+
+    __slots__ = ("seconds", "together")
+
+    def __init__(self) -> None:
+        self.together = 1  # so many single calls of it
+        self.seconds = 0.0  # that an item of a map takes; 0: nobody knows
+
+
 @record()
 class Capabilities:
     """What an engine can do (S49), and what it lends to the runtime.
@@ -91,8 +102,8 @@ class Capabilities:
     word is seen by every worker, as declared. `pack(call)` is run in the submitting thread;
     `weigh(packed)` tells the bytes of what is large in it; `bundle(calls)` packs the first few of
     several packed calls, those that can travel together, as the items of one, and tells how many
-    (None: it cannot); `function(packed)` is the same object for all calls of one function, on which
-    the runtime notes how many of them to bundle. `wake()` ends a running `pump` early,
+    (None: it cannot); `pace(packed)` is the same object for all calls of one function, where it is
+    known. `cores`: tasks that can compute at the same time. `wake()` ends a running `pump` early,
     from any thread. `preparing()`: does a worker that was started still have the initializer to
     run? `freeze(item)` is what to pack later for an item that may be changed until then; None: it
     must be packed now. `dismiss()`: no more work is expected, so idle workers may leave; should
@@ -109,7 +120,8 @@ class Capabilities:
     wake: Callable[[], None]
     weigh: Callable[[Any], int] = lambda packed: 0
     bundle: Callable[[Iterable[Any]], tuple[Any, int]] | None = None
-    function: Callable[[Any], Any] = lambda packed: packed
+    pace: Callable[[Any], Pace] = lambda packed: Pace()
+    cores: float = math.inf
     preparing: Callable[[], bool] = lambda: False
     freeze: Callable[[Any], Any] = lambda item: item
     dismiss: Callable[[], None] = lambda: None

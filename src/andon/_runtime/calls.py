@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from andon.outcome import Outcome
     from andon.policy import Policy
 
-_SECONDS = 0.005  # that a bundle takes
+_SECONDS = 0.005  # that a bundle takes, at most
+_SHORTEST = 0.0001  # that a bundle should take
 _LONGEST = 4096  # calls
 
 
@@ -60,11 +61,12 @@ class Calls:
         "_all",
         "_bundle",
         "_count",
-        "_function",
         "_most",
         "_new",
+        "_pace",
         "_slots",
         "_waiting",
+        "_worth",
         "ahead",
         "handing",
         "late",
@@ -73,11 +75,11 @@ class Calls:
     def __init__(self, capabilities: Capabilities, policy: Policy, waiting: Waiting) -> None:
         self._slots = capabilities.slots
         self._bundle = capabilities.bundle if may_travel_together(policy) else None
-        self._function = capabilities.function
+        self._pace = capabilities.pace
         self._all = waiting
         self._waiting: deque[Future[Any]] = deque()
         self._count = 0  # of those that wait, less those that were dropped
-        self._most = 1  # in a bundle
+        self._most = self._worth = 1  # in a bundle: at most, and however many workers there are
         self._new = True  # nothing of it was measured yet
         self.ahead: Task | None = None
         self.handing = False  # some are on their way to the machine
@@ -107,9 +109,10 @@ class Calls:
         """
         futures: list[Future[Any]] = []
         if self._new and self._bundle is not None and self._waiting:
-            self._most = max(self._most, self._function(self._waiting[0]._packed).together)
-        # A worker's share of what waits in the pool, and never less than that of ours.
-        most = min(self._most, self._count, -(-self._all.count // self._slots))
+            self._most = max(self._most, self._pace(self._waiting[0]._packed).together)
+        # A worker's share of what waits in the pool, unless that is over sooner than it travels.
+        share = -(-self._all.count // self._slots)
+        most = min(self._most, self._count, max(share, self._worth))
         taken = self._take(futures, most)
         packed = next(taken, None)
         if most > 1 and futures and futures[0]._timeout is None and self._bundle is not None:
@@ -138,9 +141,10 @@ class Calls:
         fits = int(_SECONDS / seconds) if seconds > 0 else _LONGEST
         # Grow by doubling, so that one short call among long ones does no harm.
         before, self._most = self._most, max(1, min(2 * self._most, fits, _LONGEST))
+        self._worth = max(1, int(fits * (_SHORTEST / _SECONDS)))
         self._new = False
         if self._most != before and self._bundle is not None and packed is not None:
-            self._function(packed).together = self._most
+            self._pace(packed).together = self._most
 
     def _fewer(self, count: int) -> None:
         self._count -= count

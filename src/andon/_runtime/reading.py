@@ -25,7 +25,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from andon._cancelled import Cancelled
-from andon._engines.port import Call
+from andon._engines.port import Call, Pace
 from andon._plain import SCALARS
 from andon._runtime.calls import may_travel_together
 from andon._runtime.groups import Group
@@ -39,6 +39,9 @@ from andon.outcome import Outcome
 _SHORT, _LONG = 0.005, 0.1  # seconds that a span takes
 _SHARED = 0.02  # the most, where tasks of other groups may wait for the workers
 _SHORTEST = 0.0002  # seconds; with many workers spans of short items would be shorter
+_FIRST = 0.001  # seconds of a map's first spans, where it is known what an item took before
+_BRIEF = 20e-6  # seconds of an item for which it is not worth it to wake more workers than cores
+_FEW = 6  # spans
 _PART = 0.05  # of the time that a map has run: so much a span may take
 _SHARES = 1.5  # of each worker in what is left: one of them is the next span
 _GROWTH = 8
@@ -101,6 +104,11 @@ class Reading:
         self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
         self._chunk = chunksize or 1
         self._ahead = _SPANS_AHEAD * self._slots  # spans
+        few = min(self._ahead, max(_FEW, _SPANS_AHEAD * group.runtime.capabilities.cores))
+        self._few = int(few)  # the same, where these are enough
+        # As long as nobody knows how long items take, spans hold few of them.
+        self._at_most = self._ahead if self._fixed else max(self._slots, self._few)
+        self._pace: Pace | None = None  # of the function
         self._inbox: list[Any] = []  # read, and not yet sent
         self._unsent = False  # some of it never will be: the group is over
         self._sending = threading.Lock()
@@ -124,7 +132,8 @@ class Reading:
         self._whole: Any = items if cut else None
         self._at = 0  # of it, what is to be read next
         self._began = time.monotonic()
-        self._item_seconds = 0.0  # lately; 0: not known
+        self._item_seconds = 0.0  # lately, or in an earlier map; 0: not known
+        self._measured = False  # in this one
 
     def _begin(self) -> None:
         if self._in_thread:
@@ -151,7 +160,7 @@ class Reading:
         waiting = self._submitted + len(self._inbox) - self._popped + len(self.front)
         if self._buffersize is not None:
             return self._buffersize - waiting
-        if self._spans >= self._ahead:
+        if self._spans >= self._at_most:
             return 0
         most = _WAITING * self._ahead * self._chunk
         if not self._gathers:
@@ -284,7 +293,8 @@ class Reading:
         """Send a span; False where the group began to stop, or was left, as we read. What ended
         before that is handed out first."""
         if items:
-            seconds = self._item_seconds * len(items)
+            # Those of an earlier map may have been others: an idle worker shall not trust in that.
+            seconds = self._item_seconds * len(items) if self._measured else 0.0
             call = Call(self._fn, items=items, star=self._star, seconds=seconds)
             try:
                 submit_items(self._group, call, self._register, timeout=self._timeout)
@@ -299,6 +309,10 @@ class Reading:
         self._submitted += task.size
         self._spans += 1
         self._item_size = self._weigh(task.packed) // task.size
+        if self._pace is None and self._fixed is None:
+            self._pace = self._group.runtime.capabilities.pace(task.packed)
+            if self._pace.seconds:
+                self._begin_at(self._pace.seconds)
         return self
 
     def split(self, task: Task, part: Task) -> None:
@@ -321,9 +335,20 @@ class Reading:
             self._wakeup.notify()
 
     def _adapt(self, seconds: float) -> None:
-        if self._fixed is not None:
-            return
+        if self._fixed is None:
+            self._measured = True
+            if self._pace is not None:
+                self._pace.seconds = seconds
+            self._fit(seconds)
+
+    def _begin_at(self, seconds: float) -> None:
+        """So long did items take in an earlier map of the same function."""
+        self._chunk = max(self._chunk, int(_FIRST / seconds / _GROWTH))
+        self._fit(seconds)
+
+    def _fit(self, seconds: float) -> None:
         self._item_seconds = seconds
+        self._at_most = self._few if seconds < _BRIEF else self._ahead
         longest = self._longest(seconds)
         fits = int(self._may_take() / seconds) if seconds > 0 else longest
         size = max(self._item_size, self._result_size)
@@ -355,4 +380,6 @@ class Reading:
             return self._chunk
         share = int((self._length - self._submitted) / (_SHARES * self._slots))
         least = int(_LEAST / self._item_seconds) if self._item_seconds > 0 else 1
+        if not self._measured:
+            least = min(least, -(-self._length // self._slots))
         return max(share, least, 1)

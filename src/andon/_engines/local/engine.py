@@ -24,6 +24,7 @@ from typing import Any
 from andon import _wire
 from andon._board import POLL_SECONDS, joined, own_board
 from andon._core.events import AttemptEnded, Broke, Event
+from andon._engines.cpus import cpu_count
 from andon._engines.local import inbox, postmortem, system
 from andon._engines.local.climber import Climber
 from andon._engines.local.crew import Crew
@@ -124,7 +125,8 @@ class LocalEngine:
             weigh=Packer.weigh,
             # A worker that is to do so many tasks does no more of them.
             bundle=Packer.bundle if config.max_tasks_per_worker is None else None,
-            function=Packer.function,
+            pace=Packer.pace,
+            cores=cpu_count(),
             freeze=self._packer.freeze,
             preparing=self._crew.preparing,
             dismiss=self._dismiss,

@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from andon import _multiprocessing, _wire
 from andon._buffers.parcel import LARGE, Parcel, Pickling
 from andon._engines.local.store import Block, Store
-from andon._engines.port import Attempt, Call, Frozen
+from andon._engines.port import Attempt, Call, Frozen, Pace
 from andon._pickling import dumps, explain
 from andon._plain import SCALARS, is_plain
 from andon.errors import SerializationError, also
@@ -40,12 +40,12 @@ _BYTES = struct.Struct("<cQ")  # BINBYTES8 and the length
 class Function:
     """A pickled callable."""
 
-    __slots__ = ("__weakref__", "data", "id", "together")
+    __slots__ = ("__weakref__", "data", "id", "pace")
 
     def __init__(self, ident: int, data: bytes) -> None:
         self.id = ident
         self.data = data
-        self.together = 1  # so many calls of it: a note of the runtime
+        self.pace = Pace()
 
 
 class Packed:
@@ -165,9 +165,9 @@ class Packer:
         return together, len(items)
 
     @staticmethod
-    def function(packed: Packed) -> Function:
-        """What it is a call of."""
-        return packed.function
+    def pace(packed: Packed) -> Pace:
+        """That of its function."""
+        return packed.function.pace
 
     @staticmethod
     def weigh(packed: Packed) -> int:
