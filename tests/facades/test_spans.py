@@ -13,7 +13,7 @@ import pytest
 
 import andon
 from andon._engines.port import Call
-from andon._runtime import reading, sending
+from andon._runtime import pacing, reading, sending
 from tests.support import Stage
 
 MakeStage = Callable[..., Stage]
@@ -204,7 +204,7 @@ def test_spans_are_shorter_where_others_wait_for_the_workers(
             running.wait()
         assert pool.map(spun, range(10_000)) == list(range(10_000))
         go.release()
-    most = reading._SHARED if shared else reading._LONG
+    most = pacing._SHARED if shared else pacing._LONG
     assert max(call.seconds for call in sent if len(call.items) > 1) <= most
     assert sum(len(call.items) for call in sent) == 10_000
 

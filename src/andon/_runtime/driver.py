@@ -11,7 +11,7 @@ no longer do, or leave something under way.
 
 Invariants
  1. Only who has the seat drives; whoever has it at the end of a wait gives it up.
- 2. The seat is free for no more than `_LEASE` while anything is under way, or anybody waits.
+ 2. The seat is free for no more than a lease while anything is under way, or anybody waits.
  3. Nothing may be raised into a turn. So the main thread drives inside the gate, and not at all
     where the program has signal handlers of its own, which are not to be held back for so long; nor
     on Windows, where nobody who waits takes a Ctrl-C; nor does anyone deep down in a recursion.
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 
 _PAUSE_WITHIN = 2.0  # seconds
-_LEASE = 0.001  # seconds; then the driver looks whether callers still drive
+# Seconds; then the driver looks whether callers still drive, and each look is in their way. So a
+# lease is twice as long as the one before that was used.
+_LEASE, _LONGEST_LEASE = 0.001, 0.008
 _IN_TURN = 3  # waits, one after the other and nothing beside them, until callers may drive
 _NOBODY = 0
 
@@ -209,10 +211,11 @@ class Driver:
     def _rest(self, leave: list[bool]) -> None:
         """Leave the seat to callers, as long as one drives in every lease."""
         self._called = False
-        drives = -1
+        drives, lease = -1, _LEASE
         while not (leave or self._called) and drives != self._drives:
             drives = self._drives
-            self._call.wait(self._is_called, _LEASE)
+            self._call.wait(self._is_called, lease)
+            lease = min(2 * lease, _LONGEST_LEASE)
         self._waits = 0
 
     def _is_called(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from andon._runtime.groups import Group
-from andon._runtime.reading import MOST_WAITING
+from andon._runtime.pacing import MOST_WAITING
 from andon._runtime.streams import Stream
 
 
@@ -97,7 +97,7 @@ class FinishingStream(Stream):
 
     def _has_read(self, ended: bool) -> None:
         failed = self._input is not None and self._input.error is not None
-        if failed and self._fixed is not None:
+        if failed and self._pacing.fixed:
             self._inbox.clear()
         super()._has_read(ended)
 

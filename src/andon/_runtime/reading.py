@@ -6,29 +6,25 @@ spans.
 Plain containers are read by whoever waits for results. Any other iterable may block, and then
 neither finished results nor a failure may wait for it: a thread reads it, in the caller's context.
 
-Items travel in spans; a span is transport only, each item has its own outcome (S45). Spans grow
-until one takes `_SHORT` seconds, by the time that the items were measured to take, so that short
-items cost little and a long one never holds up many. The longer a map runs, or is known to run,
-the longer they may take, up to `_LONG`, or `_SHARED` where other groups use the same workers; where
-the number of the items is known, they become shorter again toward its end, so that all workers come
-to it together. What has been read is not kept back for a full span while a worker is free.
+How many in each, `pacing.py` says. What has been read is not kept back for a full span while a
+worker is free.
 """
 
 from __future__ import annotations
 
 import contextvars
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
 from andon._cancelled import Cancelled
-from andon._engines.port import Call, Pace
+from andon._engines.port import Call
 from andon._plain import SCALARS
 from andon._runtime.calls import may_travel_together
 from andon._runtime.groups import Group
+from andon._runtime.pacing import Pacing
 from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Run, Task
 from andon._runtime.wakeup import Wakeup
@@ -36,22 +32,6 @@ from andon._worker.context import in_context
 from andon.errors import AndonError, GroupClosedError
 from andon.outcome import Outcome
 
-_SHORT, _LONG = 0.005, 0.1  # seconds that a span takes
-_SHARED = 0.02  # the most, where tasks of other groups may wait for the workers
-_SHORTEST = 0.0002  # seconds; with many workers spans of short items would be shorter
-_FIRST = 0.001  # seconds of a map's first spans, where it is known what an item took before
-_BRIEF = 20e-6  # seconds of an item for which it is not worth it to wake more workers than cores
-_FEW = 6  # spans
-_PART = 0.05  # of the time that a map has run: so much a span may take
-_SHARES = 1.5  # of each worker in what is left: one of them is the next span
-_GROWTH = 8
-_LEAST = 0.002  # seconds; shares are not made shorter than that
-_SPAN_BYTES = 4 << 20  # of large items or results, so that few of them are on their way at a time
-_WAITING_BYTES = 32 << 20  # of results that nobody has taken; but a few in any case
-_LONGEST_SPAN = 32768  # items
-MOST_WAITING = 65536  # items, however many workers and however short they are
-_SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
-_WAITING = 4  # results that nobody has taken, in multiples of the spans ahead
 _CONTAINERS = (list, tuple, range, str, bytes, dict, set, frozenset, deque)
 
 
@@ -96,23 +76,12 @@ class Reading:
         self._source = source
         if not may_travel_together(group.policy):
             chunksize = 1
-        self._fixed = chunksize
         self._buffersize = buffersize
-        self._slots = group.runtime.capabilities.slots
         self._weigh = group.runtime.capabilities.weigh
         self._freeze = group.runtime.capabilities.freeze
-        self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
-        self._chunk = chunksize or 1
-        self._ahead = _SPANS_AHEAD * self._slots  # spans
-        few = min(self._ahead, max(_FEW, _SPANS_AHEAD * group.runtime.capabilities.cores))
-        self._few = int(few)  # the same, where these are enough
-        # As long as nobody knows how long items take, spans hold few of them.
-        self._at_most = self._ahead if self._fixed else max(self._slots, self._few)
-        self._pace: Pace | None = None  # of the function
         self._inbox: list[Any] = []  # read, and not yet sent
         self._unsent = False  # some of it never will be: the group is over
         self._sending = threading.Lock()
-        self._gathers = False  # nobody wants a result before the last
         self._offsets: dict[int, int] = {}  # task → position of its item 0, less its index
         self._submitted = 0
         self._popped = 0
@@ -131,9 +100,7 @@ class Reading:
         cut = not self._in_thread and type(items) in (list, tuple, range)
         self._whole: Any = items if cut else None
         self._at = 0  # of it, what is to be read next
-        self._began = time.monotonic()
-        self._item_seconds = 0.0  # lately, or in an earlier map; 0: not known
-        self._measured = False  # in this one
+        self._pacing = Pacing(group, chunksize, self._length)
 
     def _begin(self) -> None:
         if self._in_thread:
@@ -160,14 +127,9 @@ class Reading:
         waiting = self._submitted + len(self._inbox) - self._popped + len(self.front)
         if self._buffersize is not None:
             return self._buffersize - waiting
-        if self._spans >= self._at_most:
+        if self._spans >= self._pacing.at_most:
             return 0
-        most = _WAITING * self._ahead * self._chunk
-        if not self._gathers:
-            most = min(most, MOST_WAITING)
-        if self._result_size:
-            most = min(most, max(self._ahead, _WAITING_BYTES // self._result_size))
-        return most - waiting
+        return self._pacing.most_waiting() - waiting
 
     def _wants_more(self) -> bool:
         return self._room_for() > 0
@@ -176,8 +138,8 @@ class Reading:
         """Is a worker free that could have what has been read?"""
         return (
             bool(self._inbox)
-            and self._spans < self._slots
-            and self._fixed is None
+            and self._spans < self._pacing.slots
+            and not self._pacing.fixed
             and not self._nobody_asks()
         )
 
@@ -193,7 +155,7 @@ class Reading:
     def _fill(self) -> None:
         """Read a container."""
         while (room := self._room_for()) > 0:
-            count = min(self._chunk, self._share(), room)
+            count = min(self._pacing.next_span(self._submitted), room)
             try:
                 items = self._take_up_to(count)
             except BaseException:
@@ -237,7 +199,7 @@ class Reading:
 
     def _read(self, room: int) -> None:
         """Up to `room` items, each of which may be long in coming."""
-        count, inbox = 0, self._inbox
+        count, inbox, pacing = 0, self._inbox, self._pacing
         self._reading = True
         try:
             for item in islice(self._items, room):
@@ -245,14 +207,15 @@ class Reading:
                 # The input may go on and change what it has handed out, while that waits here for
                 # others. (Where chunks of a size were asked for, it would do so anywhere.)
                 now = False
-                if type(item) not in SCALARS and self._fixed is None and (inbox or self._chunk > 1):
+                waits = bool(inbox) or pacing.chunk > 1
+                if waits and type(item) not in SCALARS and not pacing.fixed:
                     frozen = self._freeze(item)
                     now = frozen is None
                     item = item if now else frozen
                 inbox.append(item)
-                if now or len(inbox) >= self._chunk or self._spans < self._slots:
+                if now or len(inbox) >= pacing.chunk or self._spans < pacing.slots:
                     self._reading = False
-                    if now or len(inbox) >= self._chunk or self._hungry():
+                    if now or len(inbox) >= pacing.chunk or self._hungry():
                         self._send_inbox()
                     self._reading = True
         finally:
@@ -263,7 +226,7 @@ class Reading:
         assert self._source is not None
         self._reading = True
         try:
-            items, ended = self._source.read(min(self._chunk, room))
+            items, ended = self._source.read(min(self._pacing.chunk, room))
         finally:
             self._reading = False
         self._inbox += items
@@ -282,7 +245,7 @@ class Reading:
     def _send_inbox(self) -> None:
         with self._sending:
             while self._inbox:
-                count = self._chunk
+                count = self._pacing.chunk
                 items = self._inbox[:count]
                 del self._inbox[:count]
                 if not self._send(items):
@@ -293,8 +256,7 @@ class Reading:
         """Send a span; False where the group began to stop, or was left, as we read. What ended
         before that is handed out first."""
         if items:
-            # Those of an earlier map may have been others: an idle worker shall not trust in that.
-            seconds = self._item_seconds * len(items) if self._measured else 0.0
+            seconds = self._pacing.expected(len(items))
             call = Call(self._fn, items=items, star=self._star, seconds=seconds)
             try:
                 submit_items(self._group, call, self._register, timeout=self._timeout)
@@ -308,11 +270,7 @@ class Reading:
         self._offsets[task.id] = self._submitted - task.index
         self._submitted += task.size
         self._spans += 1
-        self._item_size = self._weigh(task.packed) // task.size
-        if self._pace is None and self._fixed is None:
-            self._pace = self._group.runtime.capabilities.pace(task.packed)
-            if self._pace.seconds:
-                self._begin_at(self._pace.seconds)
+        self._pacing.sent(task.packed, self._weigh(task.packed) // task.size)
         return self
 
     def split(self, task: Task, part: Task) -> None:
@@ -330,56 +288,7 @@ class Reading:
     def _tell(self) -> None:
         """There is news for the consumer; one who only gathers is left to sleep until workers may
         soon want more."""
-        few = 0 if self._exhausted else self._ahead - self._slots  # spans
-        if not self._gathers or self._spans <= few:
+        pacing = self._pacing
+        few = 0 if self._exhausted else pacing.ahead - pacing.slots  # spans
+        if not pacing.gathers or self._spans <= few:
             self._wakeup.notify()
-
-    def _adapt(self, seconds: float) -> None:
-        if self._fixed is None:
-            self._measured = True
-            if self._pace is not None:
-                self._pace.seconds = seconds
-            self._fit(seconds)
-
-    def _begin_at(self, seconds: float) -> None:
-        """So long did items take in an earlier map of the same function."""
-        self._chunk = max(self._chunk, int(_FIRST / seconds / _GROWTH))
-        self._fit(seconds)
-
-    def _fit(self, seconds: float) -> None:
-        self._item_seconds = seconds
-        self._at_most = self._few if seconds < _BRIEF else self._ahead
-        longest = self._longest(seconds)
-        fits = int(self._may_take() / seconds) if seconds > 0 else longest
-        size = max(self._item_size, self._result_size)
-        fits = min(fits, longest, _SPAN_BYTES // size if size else fits)
-        if fits < self._chunk:
-            self._chunk = max(1, fits)
-        else:  # grow step by step, so that one short item among long ones does no harm
-            self._chunk = min(self._chunk * _GROWTH, fits)
-
-    def _longest(self, seconds: float) -> int:
-        """Items of a span. As many as may wait are shared out among the spans that are ahead,
-        unless these would be too short to be worth it; who gathers keeps all results anyway."""
-        if self._gathers:
-            return _LONGEST_SPAN
-        share = MOST_WAITING // self._ahead
-        worth = int(_SHORTEST / seconds) if seconds > 0 else 1
-        return max(1, min(_LONGEST_SPAN, max(share, worth)))
-
-    def _may_take(self) -> float:
-        """Seconds, of a span."""
-        most = _LONG if self._group.runtime.is_alone(self._group) else _SHARED
-        if self._length is not None:
-            return most
-        return min(most, max(_SHORT, _PART * (time.monotonic() - self._began)))
-
-    def _share(self) -> int:
-        """How many of the items that are left a worker should take next."""
-        if self._length is None or self._fixed is not None:
-            return self._chunk
-        share = int((self._length - self._submitted) / (_SHARES * self._slots))
-        least = int(_LEAST / self._item_seconds) if self._item_seconds > 0 else 1
-        if not self._measured:
-            least = min(least, -(-self._length // self._slots))
-        return max(share, least, 1)

@@ -164,7 +164,7 @@ class Stream(Reading, Iterator[Any]):
 
     def take_all(self) -> list[Any]:
         """All results that are left, to the end; blocks."""
-        self._gathers = True
+        self._pacing.gathers = True
         results = list(self.front)
         self.front.clear()
         while self.wait(None) and self._bring(results):
@@ -280,15 +280,14 @@ class Stream(Reading, Iterator[Any]):
         """One item is over."""
         self._resolved += 1
         if outcome.started_at is not None and outcome.ended_at is not None:
-            self._adapt(outcome.ended_at - outcome.started_at)
+            self._pacing.measured(outcome.ended_at - outcome.started_at)
         self._lay(task, outcome.index, outcome)
 
     def take_run(self, task: Task, run: Run) -> None:
         """Items are over, and have succeeded."""
         count = len(run.values)
         self._resolved += count
-        self._result_size = run.size // count
-        self._adapt((run.ended_at - run.started_at) / count)
+        self._pacing.measured((run.ended_at - run.started_at) / count, run.size // count)
         self._lay(task, run.index, run)
 
     def _lay(self, task: Task, index: int, piece: Run | Outcome) -> None:
@@ -296,7 +295,7 @@ class Stream(Reading, Iterator[Any]):
             self._ready[index + self._offsets[task.id]] = piece
         else:
             self._done.append(piece)
-        if not self._gathers:
+        if not self._pacing.gathers:
             self._wakeup.notify()
 
     def broken(self, error: BaseException) -> None:
