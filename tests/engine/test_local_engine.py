@@ -868,6 +868,25 @@ def test_the_first_worker_boots_before_the_many(
         assert all(isinstance(d.finish(a)[0], Succeeded) for a in attempts)
 
 
+def test_who_pumps_hears_of_a_timer_that_another_thread_has_set(
+    start_method: str, stage: MakeStage
+) -> None:
+    """A span was sent, and nothing comes of it: it is looked at when it takes long."""
+    held, go = stage("held"), stage("go")
+    with driver(start_method) as d:
+        d.value(tasks.add, 1)
+        pumping = threading.Thread(target=d.engine.pump, args=(2 * PATIENCE,))
+        pumping.start()
+        eventually(lambda: d.engine._waiting)
+        ident = d.submit_span(tasks.hold, [(held, go), (held, go)], star=True)
+        pumping.join(PATIENCE)
+        assert not pumping.is_alive()
+        d.reached(held)
+        go.release()
+        go.release()
+        d.finish(ident)
+
+
 def test_workers_are_started_on_demand(start_method: str) -> None:
     with driver(start_method, 4) as d:
         for _ in range(5):

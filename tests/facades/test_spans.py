@@ -14,7 +14,7 @@ import pytest
 import andon
 from andon._engines.port import Call
 from andon._runtime import pacing, reading, sending
-from tests.support import Stage
+from tests.support import Stage, eventually
 
 MakeStage = Callable[..., Stage]
 
@@ -116,6 +116,34 @@ def test_two_long_items_of_a_span_run_side_by_side(stage: MakeStage) -> None:
         go.release()
         go.release()
         assert sorted(map(int, results)) == list(range(20))
+
+
+def _held_below_zero(number: int) -> int:
+    if number < 0:
+        _stages[0].reach()
+        _stages[1].hold()
+    return number
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_items_that_were_brief_before_and_are_long_now_run_side_by_side(
+    stage: MakeStage, times: int
+) -> None:
+    """A map begins at the pace of the last one, with several items in each of a few spans. Nothing
+    tells the driver of these: the caller has sent them, and no answer comes."""
+    running, go = stage("running"), stage("go")
+    with andon.Pool(6, initializer=_set_stages, initargs=(running, go, 0)) as pool:
+        for _ in range(3):
+            pool.map(_held_below_zero, range(20_000))
+        with andon.TaskGroup(pool=pool) as tg:
+            engine: Any = pool._runtime._engine
+            eventually(lambda: engine._waiting)
+            results = tg.imap(_held_below_zero, [-1] * 6 * times)
+            for _ in range(times):
+                running.wait(6)
+                for _ in range(6):
+                    go.release()
+            assert list(results) == [-1] * 6 * times
 
 
 def test_a_stop_while_the_rest_of_a_span_runs_elsewhere(stage: MakeStage) -> None:

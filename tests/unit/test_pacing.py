@@ -66,7 +66,7 @@ def test_a_size_that_was_asked_for_is_kept_to() -> None:
 
 @pytest.mark.parametrize("slots", [2, 8, 64])
 def test_brief_items_wake_no_more_workers_than_there_are_cores(slots: int) -> None:
-    map_ = paced(slots=slots)
+    map_ = paced(100_000, slots=slots)
     assert map_.at_most == max(slots, pacing._FEW)  # nobody knows: each may be long
     map_.measured(pacing._BRIEF / 2)
     assert map_.at_most == pacing._FEW
@@ -75,9 +75,16 @@ def test_brief_items_wake_no_more_workers_than_there_are_cores(slots: int) -> No
 
 
 def test_on_many_cores_all_workers_are_woken() -> None:
-    map_ = paced(slots=64, cores=64)
+    map_ = paced(100_000, slots=64, cores=64)
     map_.measured(1e-6)
     assert map_.at_most == map_.ahead
+
+
+def test_all_workers_are_woken_where_spans_have_nothing_to_give_back() -> None:
+    stream, large = paced(slots=64), paced(100_000, slots=64)
+    stream.measured(1e-6)  # read one by one
+    large.measured(1e-6, 8 << 20)
+    assert stream.at_most == large.at_most == 3 * 64
 
 
 def test_a_map_begins_at_the_pace_of_the_last_one_and_does_not_trust_in_it() -> None:
@@ -97,9 +104,12 @@ def test_a_map_begins_at_the_pace_of_the_last_one_and_does_not_trust_in_it() -> 
 def test_what_was_brief_before_is_still_shared_out_among_all_workers() -> None:
     pace = Pace()
     pace.seconds = 1e-7
-    map_ = paced(16, slots=8, pace=pace)
+    map_ = paced(16, slots=4, pace=pace)
     map_.sent(PACKED, 0)
-    assert map_.next_span(1) == 2
+    assert map_.next_span(1) == 4
+    many = paced(64, slots=64, pace=pace)
+    many.sent(PACKED, 0)
+    assert many.next_span(1) == 13  # of which idle workers ask for some
 
 
 def test_large_items_and_results_keep_spans_short_and_few_results_waiting() -> None:

@@ -47,8 +47,12 @@ class Pacing:
         self.slots = capabilities.slots
         self.chunk = chunksize or 1
         self.ahead = _SPANS_AHEAD * self.slots  # spans
-        # The same, where these are enough.
-        self._few = int(min(self.ahead, max(_FEW, _SPANS_AHEAD * capabilities.cores)))
+        # The same, where it is not worth it to wake more workers than there are cores. Should an
+        # item take long after all, those behind it go to idle workers. So there must be some, in
+        # each span, and none may be waiting to be read one by one.
+        self._few = self.ahead
+        if length is not None:
+            self._few = int(min(self.ahead, max(_FEW, _SPANS_AHEAD * capabilities.cores)))
         # As long as nobody knows how long items take, spans hold few of them.
         self.at_most = self.ahead if self.fixed else max(self.slots, self._few)
         self.gathers = False  # nobody wants a result before the last
@@ -85,7 +89,6 @@ class Pacing:
 
     def _fit(self, seconds: float) -> None:
         self._seconds = seconds
-        self.at_most = self._few if seconds < _BRIEF else self.ahead
         longest = self._longest(seconds)
         fits = int(self._may_take() / seconds) if seconds > 0 else longest
         size = max(self._item_size, self._result_size)
@@ -94,6 +97,7 @@ class Pacing:
             self.chunk = max(1, fits)
         else:  # grow step by step, so that one short item among long ones does no harm
             self.chunk = min(self.chunk * _GROWTH, fits)
+        self.at_most = self._few if seconds < _BRIEF and self.chunk > 1 else self.ahead
 
     def _longest(self, seconds: float) -> int:
         """Items of a span. As many as may wait are shared out among the spans that are ahead,
@@ -118,7 +122,8 @@ class Pacing:
         share = int((self._length - submitted) / (_SHARES * self.slots))
         least = int(_LEAST / self._seconds) if self._seconds > 0 else 1
         if not self._measured:
-            least = min(least, -(-self._length // self.slots))
+            # So that all are read, and idle workers can ask for what waits behind a long one.
+            least = min(least, -(-self._length // min(self.slots, self._few - 1)))
         return min(self.chunk, max(share, least, 1))
 
     def most_waiting(self) -> int:

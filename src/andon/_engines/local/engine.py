@@ -61,6 +61,7 @@ class LocalEngine:
         self._rang = False
         self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
         self._waiting = False
+        self._wakes_at = math.inf  # while it waits: the next timer that it knows of
         self._opened = self._closing = self._broken = False
 
     # The port ------------------------------------------------------------------------------------
@@ -143,6 +144,8 @@ class LocalEngine:
             worker = self._idle.pop()
             if not worker.expected:  # to die: its template is gone
                 self._give(worker, attempt)
+                if self._waiting and self._timers.next_at() < self._wakes_at:
+                    self._nudge()
                 return
         self._queue[attempt.id] = attempt
         self._crew.staff(time.monotonic())
@@ -259,7 +262,7 @@ class LocalEngine:
             self._hunger.felt(self._idle)
         if self._deaf:
             timeout = POLL_SECONDS if timeout is None else min(timeout, POLL_SECONDS)
-        at = self._timers.next_at()
+        self._wakes_at = at = self._timers.next_at()
         if at != math.inf:
             left = max(0.0, at - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
