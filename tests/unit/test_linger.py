@@ -17,17 +17,21 @@ SPAN: Any = SimpleNamespace(packed=SimpleNamespace(items=[1, 2]))
 
 
 class Clock:
-    """Time passes when it is asked for."""
+    """Time passes by steps, whenever it is asked for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: float = 0.0) -> None:
-        self.now, self.step = 100.0, step
-        clock = SimpleNamespace(monotonic=self.monotonic)
-        monkeypatch.setattr(linger, "time", clock)
-        monkeypatch.setattr(lone, "time", clock)
+    now, step = 100.0, 0.0
 
     def monotonic(self) -> float:
         self.now += self.step
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(linger, "time", clock)
+    monkeypatch.setattr(lone, "time", clock)
+    return clock
 
 
 def test_it_ends_as_soon_as_it_comes() -> None:
@@ -36,8 +40,10 @@ def test_it_ends_as_soon_as_it_comes() -> None:
     assert list(looks) == []
 
 
-def test_it_ends_in_time_and_gives_way_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch, linger.LINGER / 4)
+def test_it_ends_in_time_and_gives_way_between_two_looks(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.step = linger.LINGER / 4
     seen: list[str] = []
     monkeypatch.setattr(linger, "_yield", lambda: seen.append("yield"))
     assert not linger.linger(lambda: bool(seen.append("look")))
@@ -65,10 +71,8 @@ def test_nobody_lingers_for_what_is_over() -> None:
     assert looks(lones) == 0
 
 
-def test_who_has_waited_long_sleeps_at_once_until_a_wait_is_short(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, lones = Clock(monkeypatch), Lone()
+def test_who_has_waited_long_sleeps_at_once_until_a_wait_is_short(clock: Clock) -> None:
+    lones = Lone()
     for took, lingers in ((1.0, 2), (1.0, 0), (linger.WORTH / 2, 0), (1.0, 2), (1.0, 0)):
         lones.given(CALL, alone=True)
         assert looks(lones) == lingers
