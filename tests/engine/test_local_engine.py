@@ -26,6 +26,7 @@ from andon._engines.local import (
     crew,
     descriptors,
     ladder,
+    lives,
     template,
     template_process,
 )
@@ -401,7 +402,7 @@ def test_a_lost_template_ends_a_pool_under_fork(stage: MakeStage) -> None:
 
 
 def test_S21_a_template_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crew, "BIRTH_WITHIN", 0.2)
+    monkeypatch.setattr(lives, "BIRTH_WITHIN", 0.2)
     with driver("forkserver") as d:
         link = d.engine._crew._link
         assert link is not None
@@ -619,7 +620,7 @@ def test_S22_a_child_that_gets_no_core_to_die_is_waited_for(
 def test_S22_a_template_that_gets_no_core_is_waited_for(
     start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "EXIT_WITHIN", 0.01)
+    monkeypatch.setattr(lives, "EXIT_WITHIN", 0.01)
     running = stage("running")
     with driver(start_method) as d:
         ident = d.submit(tasks.with_children, running)

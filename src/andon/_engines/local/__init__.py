@@ -2,10 +2,13 @@
 
     engine.py          the port's six methods: hands attempts to workers, runs the ladders
     crew.py            which workers there are: slots, successors, respawns (S22, S42, S51)
+    lives.py           their processes: how each is started, watched, and ends (S20, S22)
+    settings.py        what a worker is told first
     worker_process.py  one worker as the parent sees it: descriptors, state, what it was given
     frames.py          pure: bytes into frames
     channel.py         frames over its two pipes, never blocking
     ladder.py          pure: when to interrupt, dump and kill (S15)
+    lone.py            a call that has the pool to itself: who waits for it lingers
     overdue.py         gives back what stands in a span behind a long item
     respawn.py         pure: how many deaths are too many (S42)
     packing.py         calls into bytes, in the submitting thread (S28)
