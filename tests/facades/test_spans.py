@@ -14,7 +14,7 @@ import pytest
 import andon
 from andon._engines.port import Call
 from andon._runtime import pacing, reading, sending
-from tests.support import Stage, eventually
+from tests.support import PATIENCE, Stage, eventually
 
 MakeStage = Callable[..., Stage]
 
@@ -144,6 +144,19 @@ def test_items_that_were_brief_before_and_are_long_now_run_side_by_side(
                 for _ in range(6):
                     go.release()
             assert list(results) == [-1] * 6 * times
+
+
+def test_long_items_among_many_brief_ones_hold_no_idle_worker_back(stage: MakeStage) -> None:
+    """Few spans are under way while items are brief, but not when each stands at a long one."""
+    running, go = stage("running"), stage("go")
+    with andon.Pool(12, initializer=_set_stages, initargs=(running, go, 0)) as pool:
+        pool.map(_held_below_zero, range(20_000))
+        items = [*range(1999), -1] * 12
+        results = pool.map_async(_held_below_zero, items)
+        running.wait(12)
+        for _ in range(12):
+            go.release()
+        assert results.get(PATIENCE) == items
 
 
 def test_a_stop_while_the_rest_of_a_span_runs_elsewhere(stage: MakeStage) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import andon
-from tests.support import Stage, dice
+from andon._worker import linger
+from tests.support import PATIENCE, Stage, dice
 
 ENOUGH = 20  # round trips, after which the caller drives
 
@@ -100,6 +101,41 @@ def soon(call: Callable[[], object], after: float = 0.1) -> threading.Thread:
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+def cancels_and_goes_on() -> None:
+    andon.current_token().cancel("enough")
+    while True:
+        pass
+
+
+def test_S6_a_word_that_is_pulled_while_the_caller_looks_for_an_answer_is_heard(
+    start_method: str,
+) -> None:
+    """A lone call's caller lingers; and the bell rings once."""
+    with andon.Pool(1, start_method=start_method) as pool:
+        for _ in range(5):
+            with andon.TaskGroup(pool=pool, grace=0.0, kill_after=PATIENCE) as tg:
+                for _ in range(ENOUGH):
+                    assert tg.submit(abs, -1).result() == 1
+                with pytest.raises(andon.TaskCancelledError):
+                    tg.submit(cancels_and_goes_on).result()
+            assert str(tg.reason).startswith("cancel: enough")
+
+
+def test_where_one_call_is_made_at_a_time_the_caller_lingers(
+    driven: andon.ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+    look = linger.linger
+
+    def noted(come: Callable[[], bool]) -> bool:
+        looks.append(look(come))
+        return looks[-1]
+
+    monkeypatch.setattr(linger, "linger", noted)
+    drive(driven)
+    assert looks
 
 
 def test_a_caller_who_waits_and_does_nothing_else_drives(

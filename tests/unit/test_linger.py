@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from andon import _wire
-from andon._engines.local import lone
 from andon._engines.local.lone import Lone
 from andon._worker import linger
+from andon._worker.loop import Loop
 
 CALL: Any = SimpleNamespace(packed=SimpleNamespace(items=None))
 SPAN: Any = SimpleNamespace(packed=SimpleNamespace(items=[1, 2]))
@@ -21,7 +21,7 @@ class Clock:
 
     now, step = 100.0, 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         self.now += self.step
         return self.now
 
@@ -29,8 +29,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(linger, "time", clock)
-    monkeypatch.setattr(lone, "time", clock)
+    monkeypatch.setattr(linger, "clock", clock)
     return clock
 
 
@@ -78,3 +77,31 @@ def test_who_has_waited_long_sleeps_at_once_until_a_wait_is_short(clock: Clock) 
         assert looks(lones) == lingers
         clock.now += took
         lones.over()
+
+
+class Requests:
+    """A worker's channel on which the next request comes after this many seconds."""
+
+    def __init__(self, clock: Clock, after: float) -> None:
+        self.clock, self.after, self.asked = clock, after, []  # type: ignore[var-annotated]
+
+    def wait(self, timeout: float) -> bool:
+        self.asked.append(timeout)
+        waited = min(timeout, self.after)
+        if timeout:  # in whole milliseconds
+            waited = min(0.001, self.after)
+        self.clock.now += waited
+        self.after -= waited
+        return self.after <= 0.0
+
+
+def test_a_worker_lingers_as_long_as_it_is_worth_it(clock: Clock) -> None:
+    worker: Any = SimpleNamespace(_lingers=True)
+    looked = []
+    for after in (0.0, 0.0, 0.0008, 0.0008, 0.00025, 0.0, 1.0, 0.0):
+        worker._channel = requests = Requests(clock, after)
+        clock.step = linger.LINGER / 4
+        Loop._await_next(worker)
+        looked.append(0.0 in requests.asked)
+    # In vain: 0.0008, and 1.0. What then comes soon makes it worth it again.
+    assert looked == [True, True, True, False, False, True, True, False]

@@ -69,22 +69,20 @@ def test_brief_items_wake_no_more_workers_than_there_are_cores(slots: int) -> No
     map_ = paced(100_000, slots=slots)
     assert map_.at_most == max(slots, pacing._FEW)  # nobody knows: each may be long
     map_.measured(pacing._BRIEF / 2)
-    assert map_.at_most == pacing._FEW
+    assert (map_.at_most, map_.at_most_whole) == (3 * slots, pacing._FEW)
     map_.measured(pacing._BRIEF * 2)
-    assert map_.at_most == map_.ahead == 3 * slots
+    assert (map_.at_most, map_.at_most_whole) == (3 * slots, 3 * slots)
 
 
-def test_on_many_cores_all_workers_are_woken() -> None:
-    map_ = paced(100_000, slots=64, cores=64)
-    map_.measured(1e-6)
-    assert map_.at_most == map_.ahead
-
-
-def test_all_workers_are_woken_where_spans_have_nothing_to_give_back() -> None:
-    stream, large = paced(slots=64), paced(100_000, slots=64)
-    stream.measured(1e-6)  # read one by one
-    large.measured(1e-6, 8 << 20)
-    assert stream.at_most == large.at_most == 3 * 64
+@pytest.mark.parametrize(
+    ("length", "cores", "seconds"),
+    [(100_000, 64, 1e-6), (None, 2, 1e-6), (100_000, 2, 0.0)],
+    ids=["as many cores", "read one by one", "not to be measured"],
+)
+def test_else_all_workers_are_woken(length: int | None, cores: int, seconds: float) -> None:
+    map_ = paced(length, slots=64, cores=cores)
+    map_.measured(seconds)
+    assert map_.at_most == map_.at_most_whole == 3 * 64
 
 
 def test_a_map_begins_at_the_pace_of_the_last_one_and_does_not_trust_in_it() -> None:

@@ -149,10 +149,10 @@ class Driver:
             mine = on_main and gate.depth == 1
             if mine:
                 bridge.driven = self._runtime
-            if not ready():
-                self._runtime.capabilities.linger()
             runtime, pause = self._runtime, SOON if on_main else math.inf
             try:
+                if self._open and not ready():
+                    runtime.capabilities.linger()
                 while not ready() and self._open and not (mine and gate.deferred is not None):
                     left = pause
                     if deadline is not None:
@@ -216,6 +216,8 @@ class Driver:
             drives = self._drives
             self._call.wait(self._is_called, lease)
             lease = min(2 * lease, _LONGEST_LEASE)
+            if not self._waiting and self._runtime.is_busy():
+                break  # whoever drove has left it under way
         self._waits = 0
 
     def _is_called(self) -> bool:

@@ -47,14 +47,12 @@ class Pacing:
         self.slots = capabilities.slots
         self.chunk = chunksize or 1
         self.ahead = _SPANS_AHEAD * self.slots  # spans
-        # The same, where it is not worth it to wake more workers than there are cores. Should an
-        # item take long after all, those behind it go to idle workers. So there must be some, in
-        # each span, and none may be waiting to be read one by one.
-        self._few = self.ahead
-        if length is not None:
-            self._few = int(min(self.ahead, max(_FEW, _SPANS_AHEAD * capabilities.cores)))
-        # As long as nobody knows how long items take, spans hold few of them.
+        self._few = int(min(self.ahead, max(_FEW, _SPANS_AHEAD * capabilities.cores)))
+        # Spans under way at most: as long as nobody knows how long items take, there are few in
+        # each. And those that can be split: where it is not worth it to wake more workers than
+        # there are cores; should an item take long after all, those behind it go to idle workers.
         self.at_most = self.ahead if self.fixed else max(self.slots, self._few)
+        self.at_most_whole = self.ahead
         self.gathers = False  # nobody wants a result before the last
         self._item_size = self._result_size = 0  # bytes of one, lately; 0: not large
         self._pace_of = capabilities.pace
@@ -71,9 +69,9 @@ class Pacing:
     def sent(self, packed: Any, size: int) -> None:
         """So many bytes are large in an item that was sent."""
         self._item_size = size
-        if self._pace is None and not self.fixed:
-            self._pace = self._pace_of(packed)
-            if self._pace.seconds:
+        if not self.fixed:
+            self._pace = self._pace_of(packed)  # not always its own: what cannot travel is told of
+            if self._pace.seconds and not self._seconds:
                 self.chunk = max(self.chunk, int(_FIRST / self._pace.seconds / _GROWTH))
                 self._fit(self._pace.seconds)
 
@@ -97,7 +95,8 @@ class Pacing:
             self.chunk = max(1, fits)
         else:  # grow step by step, so that one short item among long ones does no harm
             self.chunk = min(self.chunk * _GROWTH, fits)
-        self.at_most = self._few if seconds < _BRIEF and self.chunk > 1 else self.ahead
+        brief = 0 < seconds < _BRIEF and self._length is not None
+        self.at_most, self.at_most_whole = self.ahead, self._few if brief else self.ahead
 
     def _longest(self, seconds: float) -> int:
         """Items of a span. As many as may wait are shared out among the spans that are ahead,

@@ -87,6 +87,7 @@ class Reading:
         self._popped = 0
         self.front: deque[Any] = deque()
         self._spans = 0  # in flight
+        self._whole_spans: set[int] = set()  # of these, those of several items, not yet split
         self._exhausted = False
         self._error: BaseException | None = None  # of the input, or of andon
         self._wakeup = Wakeup() if wakeup is None else wakeup
@@ -127,9 +128,10 @@ class Reading:
         waiting = self._submitted + len(self._inbox) - self._popped + len(self.front)
         if self._buffersize is not None:
             return self._buffersize - waiting
-        if self._spans >= self._pacing.at_most:
+        pacing = self._pacing
+        if self._spans >= pacing.at_most or len(self._whole_spans) >= pacing.at_most_whole:
             return 0
-        return self._pacing.most_waiting() - waiting
+        return pacing.most_waiting() - waiting
 
     def _wants_more(self) -> bool:
         return self._room_for() > 0
@@ -270,17 +272,25 @@ class Reading:
         self._offsets[task.id] = self._submitted - task.index
         self._submitted += task.size
         self._spans += 1
+        if task.size > 1:
+            self._whole_spans.add(task.id)
         self._pacing.sent(task.packed, self._weigh(task.packed) // task.size)
         return self
 
     def split(self, task: Task, part: Task) -> None:
-        """A sink's method: the rest of a span is one of its own."""
+        """A sink's method: the rest of a span is one of its own, behind an item that takes long."""
         self._offsets[part.id] = self._offsets[task.id]
         self._spans += 1
+        self._whole_spans.discard(task.id)
+        if part.size > 1:
+            self._whole_spans.add(part.id)
+        self._room.notify()
+        self._tell()
 
     def over(self, task: Task) -> None:
         """A sink's method: a span is over, and there is room for another."""
         self._spans -= 1
+        self._whole_spans.discard(task.id)
         del self._offsets[task.id]
         self._room.notify()
         self._tell()

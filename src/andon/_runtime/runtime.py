@@ -319,7 +319,7 @@ class Runtime(Submitter):
             pids = ", ".join(map(str, left))
             raise CleanupError(
                 f"these processes could not be reaped within {within:g} s: {pids}; "
-                "they may be in uninterruptible sleep (state D in `ps`)",
+                "they may be in uninterruptible sleep (state D in `ps`), or get no core",
                 pids=tuple(left),
             )
 

@@ -15,14 +15,15 @@ from collections.abc import Callable
 LINGER = 0.0002  # seconds
 WORTH = 0.0003  # that a wait may take and lingering would have been worth it: to wake is in it
 
+clock = time.perf_counter  # `monotonic` ticks every 15 ms on some systems
 _yield: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 def linger(come: Callable[[], bool]) -> bool:
     """Has something `come`, within LINGER? It is asked again and again, and does not wait."""
-    end = time.monotonic() + LINGER
+    end = clock() + LINGER
     while not come():
-        if time.monotonic() >= end:
+        if clock() >= end:
             return False
         _yield()
     return True

@@ -21,10 +21,9 @@ from andon._board import row as _row
 from andon._buffers import lending
 from andon._buffers.ring import Ring
 from andon._pickling import describe, loads, message_of, type_name
-from andon._worker import children, lane, signals
+from andon._worker import children, lane, linger, signals
 from andon._worker.call import careful_call, find_halt, tell_error
 from andon._worker.channel import Channel
-from andon._worker.linger import WORTH, linger
 from andon._worker.runs import Runs
 from andon._worker.state import BY_TOKEN, current
 
@@ -93,8 +92,10 @@ class Loop(Runs):
 
     def _await_next(self) -> None:
         """A lone call is answered: the next request may come at once."""
-        wait = self._channel.wait
-        self._lingers = (self._lingers and linger(partial(wait, 0.0))) or wait(WORTH)
+        begun = linger.clock()
+        if self._lingers and linger.linger(partial(self._channel.wait, 0.0)):
+            return
+        self._lingers = self._channel.wait(linger.WORTH) and linger.clock() - begun < linger.WORTH
 
     def _warm_up(self) -> None:
         """Fail and be stopped once in the first idle moment: the first time imports modules and

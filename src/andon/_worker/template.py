@@ -14,7 +14,7 @@ Messages are marshalled tuples; descriptors travel beside them (SCM_RIGHTS).
                        ("leave",)                              leave with the last worker
     from the template: ("born", serial, pid) + pidfd (none where descriptors have run out)
                        ("failed", serial, errno, text)         it could not be started
-                       ("dying", serial)                       what it left only wants a core to die
+                       ("dying", serial, pids)                 these only want a core to die
                        ("exit", serial, exitcode, leftover)    it and its whole tree are gone
 
 Invariants
@@ -86,7 +86,7 @@ class _Peer:
 class _Child:
     """A registered worker."""
 
-    __slots__ = ("deadline", "exitcode", "latest", "peer", "pid", "pidfd", "serial")
+    __slots__ = ("deadline", "exitcode", "latest", "others", "peer", "pid", "pidfd", "serial")
 
     def __init__(self, serial: int, pid: int, pidfd: int, peer: _Peer) -> None:
         self.serial = serial
@@ -95,6 +95,7 @@ class _Child:
         self.peer = peer
         self.exitcode: int | None = None
         self.deadline = self.latest = 0.0  # for what it left behind
+        self.others: set[int] = set()  # what had been left when it died
 
 
 class Template:
@@ -360,6 +361,7 @@ class Template:
         self._pids.discard(child.pid)
         child.deadline = time.monotonic() + ORPHAN_WAIT
         child.latest = time.monotonic() + STARVED_WAIT
+        child.others = set(self._strays)
         self._dying.append(child)
 
     def _sweep(self) -> None:
@@ -377,23 +379,25 @@ class Template:
                 self._epoll.unregister(pidfd)
                 os.close(pidfd)
         now = time.monotonic()
-        if any(map(wants_core, found)):
-            self._be_patient(now)
+        starving = set(filter(wants_core, found))
         waiting = []
         for child in self._dying:
-            if found and now < child.deadline:
+            child.others &= found  # a number may come again
+            left = found - child.others
+            if left & starving:
+                self._be_patient(child, now, left)
+            if left and now < child.deadline:
                 waiting.append(child)
             else:
-                leftover = tuple(sorted(found))
+                leftover = tuple(sorted(left))
                 self._send(child.peer, ("exit", child.serial, child.exitcode, leftover))
         self._dying = waiting
 
-    def _be_patient(self, now: float) -> None:
-        for child in self._dying:
-            until = min(now + ORPHAN_WAIT, child.latest)
-            if until - child.deadline > _LOOK_AGAIN / 2:  # not at every event
-                child.deadline = until
-                self._send(child.peer, ("dying", child.serial))
+    def _be_patient(self, child: _Child, now: float, left: set[int]) -> None:
+        until = min(now + ORPHAN_WAIT, child.latest)
+        if until - child.deadline > _LOOK_AGAIN / 2:  # not at every event
+            child.deadline = until
+            self._send(child.peer, ("dying", child.serial, tuple(left)))
 
     def _strangers(self) -> set[int]:
         return {pid for pid in children() if pid not in self._pids}

@@ -406,6 +406,7 @@ class LocalEngine:
         attempt, worker.state = worker.attempt, State.LEAVING
         if attempt is None:
             return
+        self._lone.over()
         if worker.final:
             if worker.held is not None:
                 self._out.append(worker.held)
@@ -438,7 +439,7 @@ class LocalEngine:
             self._idle.insert(0, worker)  # it has loaded no function yet, nor any module for one
 
     def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
-        alone = len(self._crew.workers) == len(self._idle) + 1
+        alone = not self._queue and len(self._crew.workers) == len(self._idle) + 1
         if not worker.give(attempt, self._lone.given(attempt, alone=alone)):
             self._crew.wait_for_room(worker)
         self._overdue.watch(worker, attempt)

@@ -196,6 +196,7 @@ class Lives:
                 self._discard(worker)
                 self._not_born(worker, message[3])
             elif message[0] == "dying":
+                worker.dying = message[2]
                 if worker.dead_at is not None:
                     self._bound_its_end(worker, EXIT_WITHIN)
             elif message[0] == "exit":
@@ -338,6 +339,7 @@ class Lives:
             if worker.pid is not None and worker.dead_at is None:
                 remaining.add(worker.pid)
                 worker.row_number = 0  # it may still write into its row: never used again
+            remaining.update(worker.dying)
             self._discard(worker)
         if self._link is not None:
             link, self._link = self._link, None

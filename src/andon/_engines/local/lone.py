@@ -5,12 +5,11 @@ Its caller most often waits for it, and its worker for the next: both linger (`_
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from andon import _wire
 from andon._engines.port import Attempt
-from andon._worker.linger import WORTH, linger
+from andon._worker import linger
 
 
 class Lone:
@@ -25,16 +24,16 @@ class Lone:
         if not alone or attempt.packed.items is not None:
             self._since = None
             return 0
-        self._since = time.monotonic()
+        self._since = linger.clock()
         return _wire.LONE
 
     def over(self) -> None:
         """An attempt has ended."""
         if self._since is not None:
-            self._worth = time.monotonic() - self._since < WORTH
+            self._worth = linger.clock() - self._since < linger.WORTH
             self._since = None
 
     def linger(self, come: Callable[[], bool]) -> None:
         """Its caller is about to wait."""
         if self._since is not None and self._worth:
-            linger(come)
+            linger.linger(come)

@@ -72,6 +72,7 @@ class WorkerProcess:
         self.expected = False  # its death is no surprise
         self.killed = False  # by us, to stop its attempt
         self.dead_at: float | None = None
+        self.dying: tuple[int, ...] = ()  # pids of what it has left, and what still dies
         self.exitcode: int | None = None
         self.timer: Timer | None = None  # the ladder's next step, or the bound of its leaving
         self.bound: Timer | None = None  # of its death

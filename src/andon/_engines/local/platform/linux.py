@@ -30,6 +30,8 @@ class Poller:
         with descriptors.guard:
             self._epoll = descriptors.keep(select.epoll())
             self._wake_fd = descriptors.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self._looker = select.poll()
+        self._looker.register(self._epoll, select.POLLIN)
         self._handlers: dict[int, Handler] = {}
         # Reentrant: the handler of Ctrl-C wakes, and may come in the middle of a wake.
         self._wake_lock = threading.RLock()
@@ -68,8 +70,8 @@ class Poller:
         return [h for fd, _ in ready if (h := handlers.get(fd)) is not None]
 
     def has_news(self) -> bool:
-        """Would `wait` come back at once?"""
-        return bool(self._epoll.poll(0))
+        """Would `wait` come back at once? To ask the epoll itself would take its edges away."""
+        return bool(self._looker.poll(0))
 
     def take(self, fd: int) -> bytes:
         """Some of what is there to read; empty: nothing now."""

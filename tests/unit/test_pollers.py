@@ -1,0 +1,46 @@
+"""What holds of every system's poller."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from andon._engines.local import descriptors, threads
+from andon._engines.local.platform import linux, macos
+
+pytestmark = pytest.mark.linux
+
+
+@pytest.fixture(params=[linux.Poller, macos.Poller, threads.Poller])
+def poller(request: pytest.FixtureRequest) -> Iterator[Any]:
+    made = request.param()
+    yield made
+    made.close()
+
+
+def hear(poller: Any) -> None:
+    for handler in poller.wait(0):
+        handler()
+
+
+@pytest.mark.parametrize("edge", [False, True])
+def test_S6_to_look_for_news_takes_none_away(poller: Any, edge: bool) -> None:
+    """The bell rings once: who looked would have heard it for the one who waits."""
+    read, write = descriptors.pipe()
+    heard: list[str] = []
+    try:
+        poller.add(read, lambda: heard.append("bell"), edge=edge)
+        hear(poller)  # it may have been woken
+        assert not poller.has_news() and heard == []
+        os.write(write, b"x")
+        while not poller.has_news():
+            pass
+        assert poller.has_news()
+        hear(poller)
+        assert heard == ["bell"]
+        poller.remove(read)
+    finally:
+        descriptors.close(read, write)
