@@ -284,11 +284,17 @@ def open_stream(
         "chunksize": positive_int("chunksize", chunksize),
         "buffersize": positive_int("buffersize", buffersize),
     }
+    for iterable in more:
+        _check_iterable(iterable)
     if more:
         items, star = zip(items, *more, strict=False), True
     try:
         return kind(group, fn, items, star=star, **sizes, **options)
-    except TypeError as error:
-        if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
-            raise TypeError(f"the items must be iterable, not {items!r}") from None
-        raise error
+    except TypeError:
+        _check_iterable(items)
+        raise
+
+
+def _check_iterable(items: Any) -> None:
+    if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
+        raise TypeError(f"the items must be iterable, not {items!r}") from None
