@@ -85,7 +85,7 @@ class Crew(Lives):
         self.spares: list[WorkerProcess] = []
         self.dismissed = False  # who leaves is replaced only when work comes
 
-    # Slots ----------------------------------------------------------------------------------------
+    # Slots ---------------------------------------------------------------------------------------
 
     def grow(self, count: int) -> None:
         """Have at least this many slots, as the pool's workers allow."""
@@ -162,7 +162,7 @@ class Crew(Lives):
         worker.state = State.IDLE
         self._idle(worker)
 
-    # Spares ---------------------------------------------------------------------------------------
+    # Spares --------------------------------------------------------------------------------------
 
     def doom(self, worker: WorkerProcess) -> None:
         """This one will not be used again: prepare its successor, if it takes a while."""
@@ -190,7 +190,7 @@ class Crew(Lives):
             self.spares.remove(worker)
             self.retire(worker)
 
-    # Births, and how workers prepare --------------------------------------------------------------
+    # Births, and how workers prepare -------------------------------------------------------------
 
     def _launch(self, slot: Slot | None) -> bool:
         """Start a worker for this slot, or as a spare; False where that failed."""
@@ -263,7 +263,7 @@ class Crew(Lives):
         error.__cause__ = RemoteTraceback(partial(show, trace))
         self._break(message, error)
 
-    # Deaths ---------------------------------------------------------------------------------------
+    # Deaths --------------------------------------------------------------------------------------
 
     def _departed(self, worker: WorkerProcess, hint: str, *, unasked: bool) -> None:
         slot = worker.slot

@@ -70,7 +70,7 @@ class Lives:
         self.leftover: set[int] = set()  # pids that would not die
         self.closing = False
 
-    # What becomes of a worker's place: the crew's ------------------------------------------------
+    # What becomes of a worker's place: the crew's -----------------------------------------------
 
     def _vacate(self, worker: WorkerProcess) -> None:
         """It has a place no more."""
@@ -84,7 +84,7 @@ class Lives:
         """It is gone; `unasked`: nobody ordered that, and no task answers for it."""
         raise NotImplementedError
 
-    # Births --------------------------------------------------------------------------------------
+    # Births -------------------------------------------------------------------------------------
 
     def connect(self, before_fork: Callable[[], None] | None = None) -> None:
         """Have a template; raises OSError."""
@@ -153,7 +153,7 @@ class Lives:
         if worker.serial in self.workers and worker.pid is None and worker.link is not None:
             worker.link.overdue(worker.serial)
 
-    # What comes from workers and the template -----------------------------------------------------
+    # What comes from workers and the template ----------------------------------------------------
 
     def _read(self, worker: WorkerProcess) -> None:
         if worker.serial not in self.workers:
@@ -202,7 +202,7 @@ class Lives:
             elif message[0] == "exit":
                 self._gone(worker, message[2], message[3])
 
-    # What goes to workers -------------------------------------------------------------------------
+    # What goes to workers ------------------------------------------------------------------------
 
     def send(self, worker: WorkerProcess, kind: int, meta: Any = (), body: bytes = b"") -> None:
         """A request beside the attempts."""
@@ -228,7 +228,7 @@ class Lives:
         if worker.dead_at is None and not worker.kill() and worker.link is not None:
             worker.link.kill(worker.serial)
 
-    # Deaths ---------------------------------------------------------------------------------------
+    # Deaths --------------------------------------------------------------------------------------
 
     def _see_death(self, worker: WorkerProcess) -> None:
         """It is dead: all that it has ever written is there to be read (S27)."""
@@ -316,7 +316,7 @@ class Lives:
                 self._board.free_row(worker.row_number)
         self._past.clear()
 
-    # The end --------------------------------------------------------------------------------------
+    # The end -------------------------------------------------------------------------------------
 
     def _break(self, message: str, error: PoolBrokenError | None = None) -> None:
         if not self.closing:
