@@ -67,7 +67,7 @@ class Loop(Runs):
                 self._leave()
             if kind == _wire.CALL:
                 self._call(flags, attempt, meta, body)
-                if flags & _wire.LONE:
+                if flags & _wire.LONE and not current.is_pulled(*meta[1:3]):
                     self._await_next()
             elif kind == _wire.SPAN:
                 self._span(flags, attempt, meta, body)
@@ -91,7 +91,8 @@ class Loop(Runs):
             del meta, body
 
     def _await_next(self) -> None:
-        """A lone call is answered: the next request may come at once."""
+        """A lone call is answered: the next request may come at once. (Not where the line stops:
+        then others need the core.)"""
         begun = linger.clock()
         if self._lingers and linger.linger(partial(self._channel.wait, 0.0)):
             return
