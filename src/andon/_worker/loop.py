@@ -67,7 +67,7 @@ class Loop(Runs):
                 self._leave()
             if kind == _wire.CALL:
                 self._call(flags, attempt, meta, body)
-                if flags & _wire.LONE and not current.is_pulled(*meta[1:3]):
+                if flags & _wire.LONE and self._board.is_clear(*meta[1:3]):
                     self._await_next()
             elif kind == _wire.SPAN:
                 self._span(flags, attempt, meta, body)

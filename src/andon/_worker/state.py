@@ -132,10 +132,6 @@ class State:
             self.words[self.slot] & REST != self.clear or self.cells[ORDER_ATTEMPT] == self.attempt
         ) and self.attempt != NOTHING
 
-    def is_pulled(self, slot: int, clear: int) -> bool:
-        """Is this word, which reads so where it is not?"""
-        return self.words[slot] & REST != clear
-
     def cut_short(self) -> bool:
         """Whether nothing more of this attempt should begin: it should stop, or its parent wants
         the rest of its span back."""

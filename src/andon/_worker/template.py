@@ -379,13 +379,11 @@ class Template:
                 self._epoll.unregister(pidfd)
                 os.close(pidfd)
         now = time.monotonic()
-        starving = set(filter(wants_core, found))
         waiting = []
         for child in self._dying:
             child.others &= found  # a number may come again
             left = found - child.others
-            if left & starving:
-                self._be_patient(child, now, left)
+            self._be_patient(child, now, left)
             if left and now < child.deadline:
                 waiting.append(child)
             else:
@@ -395,7 +393,8 @@ class Template:
 
     def _be_patient(self, child: _Child, now: float, left: set[int]) -> None:
         until = min(now + ORPHAN_WAIT, child.latest)
-        if until - child.deadline > _LOOK_AGAIN / 2:  # not at every event
+        # Not at every event: most are gone a moment after they were killed.
+        if until - child.deadline > _LOOK_AGAIN / 2 and any(map(wants_core, left)):
             child.deadline = until
             self._send(child.peer, ("dying", child.serial, tuple(left)))
 

@@ -131,7 +131,7 @@ class LocalEngine:
             freeze=self._packer.freeze,
             preparing=self._crew.preparing,
             dismiss=self._dismiss,
-            linger=self._linger,
+            linger=partial(self._lone.linger, self._poller.has_news),
         )
 
     def submit(self, attempt: Attempt) -> None:
@@ -244,9 +244,6 @@ class LocalEngine:
             left = crew.close(max(0.1, min(1.0, deadline - time.monotonic())))
             self._poller.close()
         return left
-
-    def _linger(self) -> None:
-        self._lone.linger(self._poller.has_news)
 
     def _dismiss(self) -> None:
         self._crew.dismissed = True
