@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from andon._engines.local import descriptors, template
+from andon._worker import messages
 from andon._worker import template as far
 from tests.support import PATIENCE, eventually, run_python, wait_gone
 
@@ -48,10 +49,10 @@ class Peer:
         self.pidfds: dict[int, int] = {}
 
     def launch(self, serial: int, *fds: int) -> None:
-        far.send(self.sock, marshal.dumps(("launch", serial, len(fds))), fds)
+        messages.send(self.sock, marshal.dumps(("launch", serial, len(fds))), fds)
 
     def next(self) -> tuple[Any, ...]:
-        data, fds = far.receive(self.sock)
+        data, fds = messages.receive(self.sock)
         if not data:
             return ("end",)
         message: tuple[Any, ...] = marshal.loads(data)
@@ -67,7 +68,7 @@ class Peer:
 
     def connect(self) -> Peer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        far.send(self.sock, marshal.dumps(("connect",)), (theirs.fileno(),))
+        messages.send(self.sock, marshal.dumps(("connect",)), (theirs.fileno(),))
         theirs.close()
         return Peer(ours)
 
@@ -135,7 +136,7 @@ def test_kill_by_serial() -> None:
     with stub(sleep_on) as (peer, _):
         peer.born(1)
         peer.born(2)
-        far.send(peer.sock, marshal.dumps(("kill", 2)))
+        messages.send(peer.sock, marshal.dumps(("kill", 2)))
         assert peer.next() == ("exit", 2, -signal.SIGKILL, ())
 
 
@@ -200,7 +201,7 @@ def test_S20_the_first_peers_end_is_everyones() -> None:
 def test_one_that_is_told_to_leave_does_so_with_its_last_worker() -> None:
     with stub(sleep_on) as (peer, _):
         pids = [peer.born(1), peer.born(2)]
-        far.send(peer.sock, marshal.dumps(("leave",)))
+        messages.send(peer.sock, marshal.dumps(("leave",)))
         os.kill(pids[1], signal.SIGTERM)
         assert peer.next() == ("exit", 2, -signal.SIGTERM, ())
         assert os.path.exists(f"/proc/{pids[0]}")
@@ -211,7 +212,7 @@ def test_one_that_is_told_to_leave_does_so_with_its_last_worker() -> None:
 
 def test_missing_descriptors_are_told_as_such() -> None:
     with stub(sleep_on) as (peer, _):
-        far.send(peer.sock, marshal.dumps(("launch", 9, 3)), ())
+        messages.send(peer.sock, marshal.dumps(("launch", 9, 3)), ())
         message = peer.next()
         assert message[:3] == ("failed", 9, errno.EMFILE)
         peer.born(10)

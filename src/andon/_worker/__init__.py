@@ -16,5 +16,7 @@ worker's start-up time is its own.
     warned.py    warnings
     children.py  which processes a task has left behind
     template.py  the process that forks the workers, on Linux
+    messages.py  what it and the parent say to each other
+    orphans.py   what dead workers have left behind
     inherited.py   what these inherit and need not unpickle
 """

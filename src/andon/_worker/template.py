@@ -36,28 +36,26 @@ import marshal
 import math
 import os
 import select
-import struct
 import sys
 import time
 
+assert sys.platform == "linux"
+
+from andon._worker import messages
 from andon._worker.children import become_subreaper, wants_core
 from andon._worker.frozen import MARK
+from andon._worker.messages import Peer
+from andon._worker.orphans import Orphans, kill_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     import socket
-    from collections import deque
     from typing import Any, NoReturn
 else:  # the modules around these take longer to load than the interpreter around us to start
     import _signal as signal
     import _socket as socket
-    from _collections import deque
 
-assert sys.platform == "linux"
-
-SOL_PASS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-MAX_FDS = 253  # SCM_MAX_FD of the kernel
 ORPHAN_WAIT = 1.0
 # A niced process on busy cores gets one after many seconds: it is about to die, and not stuck.
 STARVED_WAIT = 30.0
@@ -71,24 +69,12 @@ _LATER = ("cloudpickle", "ast", "traceback")
 _QUIET = 0.02
 
 
-class _Peer:
-    """One connection: an engine of the parent."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.out: deque[tuple[bytes, int | None]] = deque()
-        self.waits = False  # for room to write
-        self.open = True
-
-
 class _Child:
     """A registered worker."""
 
     __slots__ = ("deadline", "exitcode", "latest", "others", "peer", "pid", "pidfd", "serial")
 
-    def __init__(self, serial: int, pid: int, pidfd: int, peer: _Peer) -> None:
+    def __init__(self, serial: int, pid: int, pidfd: int, peer: Peer) -> None:
         self.serial = serial
         self.pid = pid
         self.pidfd = pidfd
@@ -113,18 +99,18 @@ class Template:
         self._command = command  # of a spawned worker: interpreter and flags
         self._dispositions = dispositions  # to give back to workers
         self._mask: set[int] = set()  # theirs, too
-        self._root = _Peer(root)
-        self._peers: dict[int, _Peer] = {self._root.fd: self._root}
+        self._root = Peer(root)
+        self._peers: dict[int, Peer] = {self._root.fd: self._root}
         self._children: dict[int, _Child] = {}  # by pidfd
         self._first = first  # a worker that was started beside us, until somebody has it
         self._pids = {first} if first else set()  # of registered workers
         self._dying: list[_Child] = []  # reaped; their orphans are not yet gone
-        self._strays: dict[int, int] = {}  # pid -> pidfd (-1: none) of orphans under way
         self._leaving = False  # nothing more is to be launched
         self._leave_at = math.inf  # once the parent is gone
         self._later = [] if method == "spawn" else [n for n in _LATER if n not in sys.modules]
         self._epoll = select.epoll()
         self._epoll.register(self._root.fd, select.EPOLLIN)
+        self._orphans = Orphans(self._epoll, self._pids)
 
     def run(self) -> None:
         while self._is_needed():
@@ -139,8 +125,8 @@ class Template:
                 if peer is not None:
                     self._flush(peer)
                     self._receive(peer)
-            if self._dying or self._strays:
-                self._sweep()
+            if self._dying or self._orphans:
+                self._see_off()
 
     def _is_needed(self) -> bool:
         if self._children or self._dying:
@@ -148,7 +134,7 @@ class Template:
         return self._root.open and not (self._leaving and not self._root.out)
 
     def _timeout(self) -> float:
-        if self._dying and -1 in self._strays.values():
+        if self._dying and self._orphans.unwatched():
             return 0.005
         due = self._leave_at
         if self._dying:
@@ -163,10 +149,10 @@ class Template:
 
     # Peers --------------------------------------------------------------------------------------
 
-    def _receive(self, peer: _Peer) -> None:
+    def _receive(self, peer: Peer) -> None:
         # One message a round: a long row of launches must not hold up the news of a death.
         try:
-            data, fds = receive(peer.sock)
+            data, fds = messages.receive(peer.sock)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -183,67 +169,50 @@ class Template:
         elif message[0] == "kill":
             for child in self._children.values():
                 if child.serial == message[1]:
-                    _kill_group(child.pid)
+                    kill_group(child.pid)
         elif message[0] == "leave":
             self._leaving = True
         elif message[0] == "connect" and fds:
-            new = _Peer(socket.socket(fileno=fds[0]))
+            new = Peer(socket.socket(fileno=fds[0]))
             self._peers[new.fd] = new
             self._epoll.register(new.fd, select.EPOLLIN)
 
-    def _send(self, peer: _Peer, message: tuple[Any, ...], fd: int | None = None) -> None:
+    def _tell(self, peer: Peer, message: tuple[Any, ...], fd: int | None = None) -> None:
         if peer.open:
-            peer.out.append((marshal.dumps(message), None if fd is None else os.dup(fd)))
+            peer.say(message, fd)
             self._flush(peer)
 
-    def _flush(self, peer: _Peer) -> None:
-        while peer.out:
-            data, fd = peer.out[0]
-            try:
-                send(peer.sock, data, () if fd is None else (fd,))
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as exc:
-                if exc.errno == errno.ETOOMANYREFS:
-                    break
-                self._hang_up(peer)
-                return
-            peer.out.popleft()
-            if fd is not None:
-                os.close(fd)
-        if peer.open and peer.waits != bool(peer.out):
-            peer.waits = bool(peer.out)
+    def _flush(self, peer: Peer) -> None:
+        waited = peer.waits
+        if not peer.flush():
+            self._hang_up(peer)
+        elif peer.waits != waited:
             mask = select.EPOLLIN | (select.EPOLLOUT if peer.waits else 0)
             self._epoll.modify(peer.fd, mask)
 
-    def _hang_up(self, peer: _Peer) -> None:
+    def _hang_up(self, peer: Peer) -> None:
         if not peer.open:
             return
-        peer.open = False
-        for _, fd in peer.out:
-            if fd is not None:
-                os.close(fd)
-        peer.out.clear()
         self._epoll.unregister(peer.fd)
         del self._peers[peer.fd]
-        peer.sock.close()
+        peer.close()
         if peer is self._root:
             self._leave_at = time.monotonic() + 2 * ORPHAN_WAIT
             if self._first:
-                _kill_group(self._first)
+                kill_group(self._first)
         for child in list(self._children.values()):
             if child.peer is peer or not self._root.open:
-                _kill_group(child.pid)
+                kill_group(child.pid)
 
     # Births -------------------------------------------------------------------------------------
 
-    def _launch(self, peer: _Peer, serial: int, expected: int, fds: list[int]) -> None:
+    def _launch(self, peer: Peer, serial: int, expected: int, fds: list[int]) -> None:
         try:
             if len(fds) < expected:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = self._spawn(serial, fds) if self._method == "spawn" else self._fork(serial, fds)
         except OSError as exc:
-            self._send(peer, ("failed", serial, exc.errno or 0, str(exc)))
+            self._tell(peer, ("failed", serial, exc.errno or 0, str(exc)))
             return
         finally:
             for fd in fds:
@@ -254,24 +223,24 @@ class Template:
             pass
         self._enter(peer, serial, pid)
 
-    def _enter(self, peer: _Peer, serial: int, pid: int) -> None:
+    def _enter(self, peer: Peer, serial: int, pid: int) -> None:
         """Register a worker, and tell that it was born."""
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as exc:
-            _kill_group(pid)
+            kill_group(pid)
             os.waitpid(pid, 0)
             self._pids.discard(pid)
-            self._send(peer, ("failed", serial, exc.errno or 0, str(exc)))
+            self._tell(peer, ("failed", serial, exc.errno or 0, str(exc)))
             return
         child = _Child(serial, pid, pidfd, peer)
         self._children[pidfd] = child
         self._pids.add(pid)
         self._epoll.register(pidfd, select.EPOLLIN)
         try:
-            self._send(peer, ("born", serial, pid), pidfd)
+            self._tell(peer, ("born", serial, pid), pidfd)
         except OSError:  # no descriptor left for the copy; the parent may open one itself
-            self._send(peer, ("born", serial, pid))
+            self._tell(peer, ("born", serial, pid))
 
     def _divide(self) -> int:
         """Fork. A signal that comes before the child has its own handlers waits for them (see
@@ -299,13 +268,9 @@ class Template:
     def _become(self, serial: int, fds: list[int]) -> NoReturn:
         self._epoll.close()
         for peer in self._peers.values():
-            peer.sock.close()
-            for _, fd in peer.out:
-                if fd is not None:
-                    os.close(fd)
-        for pidfd in [*self._children, *self._strays.values()]:
-            if pidfd >= 0:
-                os.close(pidfd)
+            peer.close()
+        for pidfd in [*self._children, *self._orphans.pidfds()]:
+            os.close(pidfd)
         self._restore_signals()
         gc.enable()
         from andon._worker import boot
@@ -361,23 +326,12 @@ class Template:
         self._pids.discard(child.pid)
         child.deadline = time.monotonic() + ORPHAN_WAIT
         child.latest = time.monotonic() + STARVED_WAIT
-        child.others = set(self._strays)
+        child.others = self._orphans.pids()
         self._dying.append(child)
 
-    def _sweep(self) -> None:
-        """Kill and reap what dead workers left; tell of the dead once nothing is left."""
-        found = self._strangers()
-        fresh = set(found)
-        while fresh:  # what a killed process leaves behind comes here in its turn
-            for pid in fresh:
-                self._kill_stray(pid)
-            found = self._strangers()
-            fresh = found - self._strays.keys()
-        for pid in [p for p in self._strays if p not in found]:
-            pidfd = self._strays.pop(pid)
-            if pidfd >= 0:
-                self._epoll.unregister(pidfd)
-                os.close(pidfd)
+    def _see_off(self) -> None:
+        """Tell of the dead once nothing is left of what they had started."""
+        found = self._orphans.sweep()
         now = time.monotonic()
         waiting = []
         for child in self._dying:
@@ -388,7 +342,7 @@ class Template:
                 waiting.append(child)
             else:
                 leftover = tuple(sorted(left))
-                self._send(child.peer, ("exit", child.serial, child.exitcode, leftover))
+                self._tell(child.peer, ("exit", child.serial, child.exitcode, leftover))
         self._dying = waiting
 
     def _be_patient(self, child: _Child, now: float, left: set[int]) -> None:
@@ -396,80 +350,7 @@ class Template:
         # Not at every event: most are gone a moment after they were killed.
         if until - child.deadline > _LOOK_AGAIN / 2 and any(map(wants_core, left)):
             child.deadline = until
-            self._send(child.peer, ("dying", child.serial, tuple(left)))
-
-    def _strangers(self) -> set[int]:
-        return {pid for pid in children() if pid not in self._pids}
-
-    def _kill_stray(self, pid: int) -> None:
-        if pid not in self._strays:
-            try:
-                self._strays[pid] = pidfd = os.pidfd_open(pid)
-                self._epoll.register(pidfd, select.EPOLLIN)
-            except OSError:
-                self._strays.setdefault(pid, -1)
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, os.WNOHANG)
-        except OSError:
-            pass
-
-
-def send(sock: socket.socket, data: bytes, fds: tuple[int, ...] = ()) -> None:
-    """One message with descriptors."""
-    aux = [(*SOL_PASS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
-    sock.sendmsg([data], aux, socket.MSG_NOSIGNAL)
-
-
-def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """One message and its descriptors (close-on-exec); empty at the end."""
-    size = struct.calcsize("i")
-    data, aux, _, _ = sock.recvmsg(
-        65536, socket.CMSG_SPACE(MAX_FDS * size), socket.MSG_CMSG_CLOEXEC
-    )
-    fds: list[int] = []
-    for level, kind, raw in aux:
-        if (level, kind) == SOL_PASS:
-            fds += struct.unpack_from(f"{len(raw) // size}i", raw)
-    return data, fds
-
-
-def children() -> list[int]:
-    """The pids of our own children (of a single-threaded process), zombies included."""
-    me = os.getpid()
-    try:
-        # Not `open`: somebody waits for what comes of this, and it takes half as long.
-        fd = os.open(f"/proc/{me}/task/{me}/children", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = b""
-            while piece := os.read(fd, 65536):
-                data += piece
-        finally:
-            os.close(fd)
-        return [int(p) for p in data.split()]
-    except OSError:
-        pass
-    found = []  # a kernel without CONFIG_PROC_CHILDREN
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as f:
-                    fields = f.read().rpartition(b")")[2].split()
-                if int(fields[1]) == me:
-                    found.append(int(name))
-            except OSError:
-                pass
-    return found
-
-
-def _kill_group(pid: int) -> None:
-    """SIGKILL a child of ours that is not reaped yet, and its process group."""
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, signal.SIGKILL)
-        except OSError:
-            pass
-
+            self._tell(child.peer, ("dying", child.serial, tuple(left)))
 
 def preload(*, all_of_it: bool) -> None:
     """Import what every forked worker needs, where workers inherit it: `all_of_it`, or what the

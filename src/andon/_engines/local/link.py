@@ -17,8 +17,7 @@ from andon._engines.local import descriptors
 from andon._engines.local.platform.linux import Hold, Poller
 from andon._engines.local.template_process import Template, kill_tree
 from andon._engines.local.timers import Handler, Timers
-from andon._worker import children
-from andon._worker import template as far
+from andon._worker import children, messages
 
 _IN_FLIGHT = 8  # launches unanswered at once; more only wait in the template's queue
 
@@ -82,7 +81,7 @@ class Link:
     def kill(self, serial: int) -> None:
         """Kill a worker whose pid we do not have a hold of."""
         with suppress(OSError):
-            far.send(self._sock, marshal.dumps(("kill", serial)))
+            messages.send(self._sock, marshal.dumps(("kill", serial)))
 
     def flush(self) -> None:
         """Send what can be sent."""
@@ -91,7 +90,7 @@ class Link:
             if self.template.start((launch.serial, launch.fds)):
                 launch.begun()
             try:
-                far.send(self._sock, marshal.dumps(launch.message), tuple(launch.fds))
+                messages.send(self._sock, marshal.dumps(launch.message), tuple(launch.fds))
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
@@ -109,7 +108,7 @@ class Link:
         while not self.lost:
             try:
                 with descriptors.guard:
-                    data, fds = far.receive(self._sock)
+                    data, fds = messages.receive(self._sock)
                     for fd in fds:
                         descriptors.keep(fd)
             except (BlockingIOError, InterruptedError):
@@ -135,7 +134,7 @@ class Link:
         worker, which is sooner than `end` could tell it."""
         if self.template.method == "fork" and not self.lost:
             with suppress(OSError):
-                far.send(self._sock, marshal.dumps(("leave",)))
+                messages.send(self._sock, marshal.dumps(("leave",)))
 
     def overdue(self, serial: int) -> None:
         """It has not said what became of that launch: it hangs, or was stopped (S21)."""

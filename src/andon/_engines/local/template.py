@@ -31,6 +31,7 @@ from andon._engines.local.link import Link
 from andon._engines.local.template_process import Template, pair
 from andon._gate import uninterrupted
 from andon._locks import make_lock
+from andon._worker import messages
 from andon._worker import template as far
 from andon._worker.inherited import inherited
 
@@ -65,7 +66,7 @@ def connect(
                 template = _shared[method] = _start(method)
             ours, theirs = pair()
             try:
-                far.send(template.root, marshal.dumps(("connect",)), (theirs,))
+                messages.send(template.root, marshal.dumps(("connect",)), (theirs,))
             except OSError:
                 descriptors.close(ours)
                 del _shared[method]
