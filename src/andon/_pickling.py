@@ -14,18 +14,14 @@ import io
 import os
 import pickle
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from types import CellType, CodeType, FunctionType
+from collections.abc import Iterable, Mapping
+from types import CodeType, FunctionType
 from typing import Any, Protocol
 
 from andon import _multiprocessing
+from andon._words import MAINS, MP_MAIN
 
 PROTOCOL = 5
-_TRIES = 500  # members tried alone, at most, to find the one to blame
-_DEPTH = 8
-# What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
-_MP_MAIN = "__mp_main__"
-_MAINS = ("__main__", _MP_MAIN)
 _OF_MAIN = b"_main__"  # of both names
 _GLOBAL = pickle.STACK_GLOBAL[0]  # a byte of every pickle that names something: soon looked for
 
@@ -93,59 +89,6 @@ def main_globals() -> dict[str, Any]:
     return dict(vars(sys.modules["__main__"]))
 
 
-def explain(
-    error: BaseException,
-    what: str,
-    parts: Iterable[tuple[str, Any]],
-    main_by_reference: Mapping[str, Any] | None = None,
-) -> tuple[str, str, str]:
-    """Why these could not be pickled: (message, the object's name, the text of the error).
-
-    `what` names the whole ("the arguments"); each of `parts`, named as the user knows it
-    (`args[0]`), is tried alone, and so are the members of the first that fails.
-    """
-    original = describe(error)
-    tries = [_TRIES]
-    for name, part in parts:
-        if _fails(part, main_by_reference, tries):
-            path, culprit = _descend(name, part, main_by_reference, tries)
-            named = f"{what}: {path} ({_kind(culprit)})"
-            return f"cannot pickle {named}: {original}", named, original
-    return f"cannot pickle {what}: {original}", what, original
-
-
-def describe(error: BaseException) -> str:
-    """`Type: message`, whatever the error's own `__str__` does."""
-    name = type_name(error)
-    text = message_of(error)
-    return f"{name}: {text}" if text else name
-
-
-def type_name(error: BaseException) -> str:
-    """The error's type, with its module where that says something."""
-    kind = type(error)
-    module = getattr(kind, "__module__", "")
-    name = str(getattr(kind, "__qualname__", kind.__name__))
-    return str.__str__(name if module in ("builtins", *_MAINS) else f"{module}.{name}")
-
-
-def message_of(error: BaseException) -> str:
-    """`str(error)`, or a remark where that raises."""
-    try:
-        return str.__str__(str(error))  # which may be of a class of its own, and then cannot travel
-    except BaseException:
-        return f"<its __str__ raises; arguments: {short(getattr(error, 'args', ()))}>"
-
-
-def short(obj: Any, limit: int = 60) -> str:
-    """A `repr` that never raises and is never long."""
-    try:
-        text = repr(obj)
-    except BaseException:
-        text = f"<{type(obj).__qualname__}, whose repr raises>"
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 # By value ----------------------------------------------------------------------------------------
 
 
@@ -169,8 +112,8 @@ def _pickler_class() -> Any:
 
         from andon import _variables
 
-        if _MP_MAIN in sys.modules:
-            cloudpickle.register_pickle_by_value(sys.modules[_MP_MAIN])
+        if MP_MAIN in sys.modules:
+            cloudpickle.register_pickle_by_value(sys.modules[MP_MAIN])
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             def __init__(
@@ -237,7 +180,7 @@ def _pickler_class() -> Any:
 def _has_globals_of_main(fn: FunctionType) -> bool:
     # A child of `multiprocessing` has run it elsewhere, and put a copy there.
     found = fn.__globals__
-    return found is vars(sys.modules["__main__"]) or found.get("__name__") == _MP_MAIN
+    return found is vars(sys.modules["__main__"]) or found.get("__name__") == MP_MAIN
 
 
 class _Main:
@@ -304,7 +247,7 @@ def numbered_class(number: str) -> type:
 
 def _inherited_name(obj: Any, main: Mapping[str, Any]) -> str | None:
     """Its name in `__main__`, where it is the very object that was inherited under it."""
-    if getattr(obj, "__module__", None) not in _MAINS:
+    if getattr(obj, "__module__", None) not in MAINS:
         return None
     name = getattr(obj, "__qualname__", None)
     if not isinstance(name, str) or not name:
@@ -322,71 +265,6 @@ def main_attribute(name: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part)
     return found
-
-
-# Whom to blame -----------------------------------------------------------------------------------
-
-
-def _fails(obj: Any, main: Mapping[str, Any] | None, tries: list[int]) -> bool:
-    tries[0] -= 1
-    if tries[0] < 0:
-        return False
-    try:
-        dumps(obj, main)
-    except BaseException:  # a `__reduce__` may raise SystemExit as well
-        return True
-    return False
-
-
-def _descend(
-    path: str, obj: Any, main: Mapping[str, Any] | None, tries: list[int]
-) -> tuple[str, Any]:
-    """Follow the members that fail alone; what fails with none of them failing is to blame."""
-    for _ in range(_DEPTH):
-        for label, member in _members(obj):
-            if member is not obj and _fails(member, main, tries):
-                path, obj = path + label, member
-                break
-        else:
-            break
-    return path, obj
-
-
-def _members(obj: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(obj, dict):
-        for key, value in list(obj.items()):
-            yield f"[{short(key)}]", value
-            yield f", its key {short(key)}", key
-    elif isinstance(obj, list | tuple | set | frozenset):
-        for i, value in enumerate(list(obj)):
-            yield (f"[{i}]" if isinstance(obj, list | tuple) else f", its element {i}"), value
-    elif isinstance(obj, FunctionType):
-        cells: tuple[CellType, ...] = obj.__closure__ or ()
-        for name, cell in zip(obj.__code__.co_freevars, cells, strict=False):
-            try:
-                yield f", which uses {name!r}", cell.cell_contents
-            except ValueError:
-                continue  # not yet bound
-        for name in obj.__code__.co_names:
-            if name in obj.__globals__:
-                yield f", which uses the global {name!r}", obj.__globals__[name]
-    elif hasattr(obj, "__self__") and hasattr(obj, "__func__"):
-        yield ".__self__", obj.__self__
-    else:
-        try:
-            fields = dict(vars(obj))
-        except Exception:
-            return
-        for name, value in fields.items():
-            yield f".{name}", value
-
-
-def _kind(obj: Any) -> str:
-    kind = type(obj)
-    name = getattr(obj, "__qualname__", None)
-    if isinstance(obj, FunctionType) and isinstance(name, str):
-        return f"the function {name!r}"
-    return f"a {kind.__module__}.{kind.__qualname__}"
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,7 +13,7 @@ import os
 from itertools import islice
 from types import CodeType, TracebackType
 
-from andon import _pickling
+from andon._words import describe
 
 Frame = tuple[str, int | None, int | None, int | None, int | None, str]
 """File, line, last line, first and last column, name of the function."""
@@ -40,11 +40,11 @@ def tell(error: BaseException, skip: tuple[str, ...] = ()) -> Story:
 
             return "".join(traceback.format_exception(type(error), error, tb))
         notes: list[str] = getattr(error, "__notes__", [])
-        return frames, "\n".join([_pickling.describe(error), *notes, ""])
+        return frames, "\n".join([describe(error), *notes, ""])
     except BaseException as worse:
         return (
-            f"{_pickling.describe(error)}\n"
-            f"(its traceback cannot be shown: {_pickling.describe(worse)})\n"
+            f"{describe(error)}\n"
+            f"(its traceback cannot be shown: {describe(worse)})\n"
         )
 
 

@@ -28,6 +28,7 @@ FLOORS: list[set[str]] = [
     {"errors", "outcome", "policy", "retry", "task", "token"},
     {"_worker"},
     {
+        "_blame",
         "_board",
         "_buffers",
         "_cancelled",
@@ -40,6 +41,7 @@ FLOORS: list[set[str]] = [
         "_traceback",
         "_variables",
         "_wire",
+        "_words",
     },
 ]
 HEIGHT = {unit: len(FLOORS) - depth for depth, floor in enumerate(FLOORS) for unit in floor}

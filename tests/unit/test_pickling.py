@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from andon._pickling import describe, dumps, explain, loads, main_globals, short, type_name
+from andon._blame import explain
+from andon._pickling import dumps, loads, main_globals
+from andon._words import describe, short, type_name
 from tests.support import run_python
 
 

@@ -21,7 +21,7 @@ from andon._cancelled import Cancelled
 from andon._core import events as ev
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._engines.port import Attempt, Call, Capabilities, Config, Row
-from andon._pickling import describe
+from andon._words import describe
 from andon.errors import InitializerError
 from andon.outcome import StoppedBy
 from andon.token import Token

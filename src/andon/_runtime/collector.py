@@ -7,12 +7,12 @@ from typing import Any
 
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
-from andon._pickling import describe
 from andon._runtime.endings import raise_first
 from andon._runtime.groups import Group
 from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Run, Task
 from andon._runtime.wakeup import Wakeup
+from andon._words import describe
 from andon.outcome import Outcome, ReasonKind
 
 

@@ -24,12 +24,12 @@ from andon._core import events as ev
 from andon._core.machine import Machine
 from andon._engines.payloads import Rang, Told
 from andon._engines.port import Attempt, Capabilities, Config, Engine
-from andon._pickling import describe
 from andon._runtime.groups import Group
 from andon._runtime.hearing import KINDS, hear
 from andon._runtime.listener import Listener
 from andon._runtime.tasks import Run, Task, outcomes_of
 from andon._runtime.wakeup import Wakeup
+from andon._words import describe
 from andon.errors import InternalError, anew
 from andon.outcome import Reason, TaskState, TraceEvent
 from andon.token import Token

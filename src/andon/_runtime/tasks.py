@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from andon._core.actions import Resolve
 from andon._engines.payloads import Death, Halted, Raised, Returned
 from andon._engines.port import Call, Frozen
-from andon._pickling import describe, loads, message_of
+from andon._pickling import loads
+from andon._words import describe, message_of
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 

@@ -17,13 +17,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from andon import _board, _pickling, _wire
+from andon import _board, _wire
+from andon._blame import explain
 from andon._board import row as _row
 from andon._buffers import lending
 from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
-from andon._pickling import describe, dumps, message_of, type_name
+from andon._pickling import dumps
 from andon._traceback import show
+from andon._words import describe, message_of, short, type_name
 from andon._worker import children, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
@@ -221,8 +223,8 @@ class Answers:
         name = type_name(error)
         message: Any
         if stage == _wire.STAGE_RESULT:
-            told = _pickling.explain(error, "the result", [("result", held[0])], self._main)[0]
-            message = (told, message_of(error), _pickling.short(held[0]))
+            told = explain(error, "the result", [("result", held[0])], self._main)[0]
+            message = (told, message_of(error), short(held[0]))
         else:
             message = message_of(error)
         story = tell_error(error)

@@ -20,7 +20,8 @@ from andon import _multiprocessing, _wire
 from andon._board import row as _row
 from andon._buffers import lending
 from andon._buffers.ring import Ring
-from andon._pickling import describe, loads, message_of, type_name
+from andon._pickling import loads
+from andon._words import describe, message_of, type_name
 from andon._worker import children, lane, linger, signals
 from andon._worker.call import careful_call, find_halt, tell_error
 from andon._worker.channel import Channel

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from andon import _wire
 from andon._gate import gate
-from andon._pickling import dumps, short
+from andon._pickling import dumps
+from andon._words import short
 from andon._worker.state import current
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from andon._core.events import Event, Failed, Stopped, Succeeded
 from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._gate import gate
-from andon._pickling import describe
 from andon._plain import is_within
 from andon._traceback import show
+from andon._words import describe
 from andon.errors import RemoteTraceback, SerializationError, also
 from andon.outcome import StoppedBy
 

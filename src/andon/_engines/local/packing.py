@@ -22,10 +22,11 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from andon import _multiprocessing, _wire
+from andon._blame import explain
 from andon._buffers.parcel import LARGE, Parcel, Pickling
 from andon._engines.local.store import Block, Store
 from andon._engines.port import Attempt, Call, Frozen, Pace
-from andon._pickling import dumps, explain
+from andon._pickling import dumps
 from andon._plain import SCALARS, is_plain
 from andon.errors import SerializationError, also
 

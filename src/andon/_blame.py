@@ -1,0 +1,96 @@
+"""Whom to blame where something could not be pickled (S28)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import CellType, FunctionType
+from typing import Any
+
+from andon._pickling import dumps
+from andon._words import describe, short
+
+_TRIES = 500  # members tried alone, at most, to find the one to blame
+_DEPTH = 8
+
+
+def explain(
+    error: BaseException,
+    what: str,
+    parts: Iterable[tuple[str, Any]],
+    main_by_reference: Mapping[str, Any] | None = None,
+) -> tuple[str, str, str]:
+    """Why these could not be pickled: (message, the object's name, the text of the error).
+
+    `what` names the whole ("the arguments"); each of `parts`, named as the user knows it
+    (`args[0]`), is tried alone, and so are the members of the first that fails.
+    """
+    original = describe(error)
+    tries = [_TRIES]
+    for name, part in parts:
+        if _fails(part, main_by_reference, tries):
+            path, culprit = _descend(name, part, main_by_reference, tries)
+            named = f"{what}: {path} ({_kind(culprit)})"
+            return f"cannot pickle {named}: {original}", named, original
+    return f"cannot pickle {what}: {original}", what, original
+
+
+def _fails(obj: Any, main: Mapping[str, Any] | None, tries: list[int]) -> bool:
+    tries[0] -= 1
+    if tries[0] < 0:
+        return False
+    try:
+        dumps(obj, main)
+    except BaseException:  # a `__reduce__` may raise SystemExit as well
+        return True
+    return False
+
+
+def _descend(
+    path: str, obj: Any, main: Mapping[str, Any] | None, tries: list[int]
+) -> tuple[str, Any]:
+    """Follow the members that fail alone; what fails with none of them failing is to blame."""
+    for _ in range(_DEPTH):
+        for label, member in _members(obj):
+            if member is not obj and _fails(member, main, tries):
+                path, obj = path + label, member
+                break
+        else:
+            break
+    return path, obj
+
+
+def _members(obj: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(obj, dict):
+        for key, value in list(obj.items()):
+            yield f"[{short(key)}]", value
+            yield f", its key {short(key)}", key
+    elif isinstance(obj, list | tuple | set | frozenset):
+        for i, value in enumerate(list(obj)):
+            yield (f"[{i}]" if isinstance(obj, list | tuple) else f", its element {i}"), value
+    elif isinstance(obj, FunctionType):
+        cells: tuple[CellType, ...] = obj.__closure__ or ()
+        for name, cell in zip(obj.__code__.co_freevars, cells, strict=False):
+            try:
+                yield f", which uses {name!r}", cell.cell_contents
+            except ValueError:
+                continue  # not yet bound
+        for name in obj.__code__.co_names:
+            if name in obj.__globals__:
+                yield f", which uses the global {name!r}", obj.__globals__[name]
+    elif hasattr(obj, "__self__") and hasattr(obj, "__func__"):
+        yield ".__self__", obj.__self__
+    else:
+        try:
+            fields = dict(vars(obj))
+        except Exception:
+            return
+        for name, value in fields.items():
+            yield f".{name}", value
+
+
+def _kind(obj: Any) -> str:
+    kind = type(obj)
+    name = getattr(obj, "__qualname__", None)
+    if isinstance(obj, FunctionType) and isinstance(name, str):
+        return f"the function {name!r}"
+    return f"a {kind.__module__}.{kind.__qualname__}"
