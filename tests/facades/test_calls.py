@@ -333,7 +333,8 @@ def test_S4_whatever_becomes_of_each(start_method: str, seed: int) -> None:
     kinds: dict[StandardFuture[Any], tuple[str, int]] = {}
     asked: set[StandardFuture[Any]] = set()
     with andon.ProcessPoolExecutor(2, start_method=start_method, grace=0.05) as pool:
-        warmed(pool._loose, pool.submit)
+        if seed % 3:  # else the group is new, and nothing known of its calls
+            warmed(pool._loose, pool.submit)
         for i in range(3000):
             kind = rng.choices(["negate", "fail", "nap", "die"], [2000, 20, 10, 2])[0]
             if kind == "nap":
@@ -553,3 +554,16 @@ def lines(call: Callable[[], object]) -> int:
     finally:
         sys.settrace(None)
     return count
+
+
+def test_the_first_call_that_waits_in_a_new_group_is_cancelled(
+    pool: andon.ProcessPoolExecutor, stage: Callable[..., Stage]
+) -> None:
+    """Nothing is known of the group's calls yet; what others have found is asked for the next."""
+    gate = stage()
+    holding = held(pool.submit, gate)
+    first, *others = [pool.submit(negate, i) for i in range(3)]
+    assert first.cancel() and first.cancelled()
+    gate.release(2)
+    assert [f.result(PATIENCE) for f in others] == [-1, -2]
+    wait(holding)

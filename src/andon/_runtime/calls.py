@@ -108,15 +108,14 @@ class Calls:
         with what was made of their calls. None where there are only such as do not wait any more.
         """
         futures: list[Future[Any]] = []
-        if self._new and self._bundle is not None and self._waiting:
-            self._most = max(self._most, self._pace(self._waiting[0]._packed).together)
+        packed = next(self._take(futures, 1), None)
+        if self._new and self._bundle is not None and futures:
+            self._most = max(self._most, self._pace(packed).together)
         # A worker's share of what waits in the pool, unless that is over sooner than it travels.
         share = -(-self._all.count // self._slots)
         most = min(self._most, self._count, max(share, self._worth))
-        taken = self._take(futures, most)
-        packed = next(taken, None)
         if most > 1 and futures and futures[0]._timeout is None and self._bundle is not None:
-            packed, count = self._bundle(chain([packed], taken))
+            packed, count = self._bundle(chain([packed], self._take(futures, most)))
             while len(futures) > count:
                 self._waiting.appendleft(futures.pop())
         self._fewer(len(futures))
