@@ -7,8 +7,8 @@ is taken instead; the handler runs when the gate is left, and may do there what 
 
 Invariants
  1. Only handlers that are set from Python, and do not look at the gate themselves (`RESPECTFUL`);
-    and of real-time signals, those that were set when a pool was opened. Those for Ctrl-C that
-    Python and asyncio set are left to whoever stands in for them.
+    and of `_SELDOM` and real-time signals, those that were set when a pool was opened. Those for
+    Ctrl-C that Python and asyncio set are left to whoever stands in for them.
  2. While the main thread waits inside the gate, they are in their places: see `gate.wait`.
  3. A handler that is interrupted by the error of another runs all the same.
 """
@@ -27,7 +27,12 @@ from andon._worker.signals import get_handler as _get
 from andon._worker.signals import set_handler as _set
 
 _SIGNALS = sorted(map(int, signal.valid_signals()))
-_CLASSIC = [number for number in _SIGNALS if number < 32]
+# A program that goes on after these has no handler in Python: of errors of its own, or of none.
+_SELDOM = {
+    getattr(signal, f"SIG{name}", None)
+    for name in ["ABRT", "BUS", "FPE", "ILL", "KILL", "PWR", "SEGV", "STKFLT", "STOP", "SYS"]
+}
+_USUAL = [number for number in _SIGNALS if number < 32 and number not in _SELDOM]
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -36,7 +41,7 @@ class Handlers:
     """Of the main thread, and called by it only."""
 
     def __init__(self) -> None:
-        self._looked_at = _CLASSIC
+        self._looked_at = _USUAL
         self._calm: tuple[Any, ...] = ()  # the handlers, when there was none to hold back any more
         # Those that are held back, or were: a handler that comes in between may be in here too, so
         # nothing is ever taken out.
@@ -45,9 +50,9 @@ class Handlers:
         self._note: Handler = self._take_note
 
     def find(self) -> None:
-        """A pool is opened. To look at the real-time signals each time would take too long, and
-        hardly anybody has a handler for one: from now on, for those for which there is one."""
-        self._looked_at = [n for n in _SIGNALS if n in _CLASSIC or callable(_get(n))]
+        """A pool is opened. To look at all signals each time would take too long, and hardly
+        anybody has a handler for some: from now on, for those for which there is one."""
+        self._looked_at = [n for n in _SIGNALS if n in _USUAL or callable(_get(n))]
 
     def hold(self) -> None:
         """From now on notes are taken."""
