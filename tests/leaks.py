@@ -183,8 +183,8 @@ def _held_by_others(name: str) -> bool:
     for pid in table:
         if pid == os.getpid() or pid in ours_below or carries_mark(pid):
             continue
-        if re.search(f"[-_]{pid}[-_]", name):
-            return True  # as joblib and loky name what they make
+        if re.match(f"(sem\\.loky-|joblib_memmapping_folder_){pid}[-_]", name):
+            return True  # as these name what they make
         try:
             if inode in Path(f"/proc/{pid}/maps").read_bytes():
                 return True
