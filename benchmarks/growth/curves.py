@@ -128,18 +128,29 @@ def _close(opened: list[tuple[contextvars.Context, andon.TaskGroup]]) -> None:
         context.run(group.__exit__, None, None, None)
 
 
+def _wait(event: andon.Event) -> None:
+    event.wait()
+
+
 def groups(size: int) -> Values:
-    """Tasks go to each in turn. Each gets enough for them to travel together: that a group of five
-    tasks takes two frames says nothing of how many groups are open."""
-    count = max(5_000, 50 * size)
+    """Tasks go to each in turn, ten at a time, and each gets enough for them to travel together:
+    that a group of five tasks takes two frames says nothing of how many groups are open. All are
+    there before the first begins, so that as many wait however many groups there are: what these
+    cost, the curve `pending` tells."""
+    count = 50_000
 
     def run() -> None:
-        futures = []
-        for number in range(count):
-            context, group = opened[number % size]
-            futures.append(context.run(group.submit, noop))
-        for future in futures:
-            future.result()
+        closed = andon.Event()
+        with andon.TaskGroup(pool=pool) as both:
+            both.submit(_wait, closed)
+            both.submit(_wait, closed)
+            futures = []
+            for number in range(count):
+                context, group = opened[number // 10 % size]
+                futures.append(context.run(group.submit, noop))
+            closed.set()
+            for future in futures:
+                future.result()
 
     with _pool() as pool:
         opened = _opened(pool, size)
