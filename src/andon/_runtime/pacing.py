@@ -31,6 +31,7 @@ _WAITING_BYTES = 32 << 20  # of results that nobody has taken; but a few in any 
 _LONGEST_SPAN = 32768  # items
 MOST_WAITING = 65536  # items, however many workers and however short they are
 _SPANS_AHEAD = 3  # per worker: one runs, one waits, one is being read
+_LARGE, _LARGE_AHEAD = 1 << 20, 2  # bytes of an item; spans per worker
 _WAITING = 4  # results that nobody has taken, in multiples of the spans ahead
 _BRIEF = 20e-6  # seconds of an item for which it is not worth it to wake more workers than cores
 _FEW = 6  # spans
@@ -96,7 +97,9 @@ class Pacing:
         else:  # grow step by step, so that one short item among long ones does no harm
             self.chunk = min(self.chunk * _GROWTH, fits)
         brief = 0 < seconds < _BRIEF and self._length is not None
-        self.at_most, self.at_most_whole = self.ahead, self._few if brief else self.ahead
+        # What lies ready longer is in no cache any more when a worker reads it.
+        self.at_most = _LARGE_AHEAD * self.slots if self._item_size > _LARGE else self.ahead
+        self.at_most_whole = self._few if brief else self.ahead
 
     def _longest(self, seconds: float) -> int:
         """Items of a span. As many as may wait are shared out among the spans that are ahead,
