@@ -178,6 +178,8 @@ def distinct(count: int) -> list[Any]:
 def arrays_in(pool: Pool, size: int, unit: float) -> Values:
     arrays = distinct(size)
     work.touch(arrays[0])
+    # Who unpickles an array imports numpy first, which takes as long as forty of these.
+    pool.together(work.make_ready, [(_maker(), 8)] * pool.workers)
     peak = system.Peak()
     begun = time.perf_counter()
     total = sum(pool.stream(work.touch, arrays, True))
