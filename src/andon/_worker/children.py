@@ -135,7 +135,7 @@ def _of_thread(ident: int | str) -> set[int]:
 def _scanned() -> set[int]:
     """A kernel without lists of children: by every process's parent."""
     pids: set[int] = set()
-    own = os.getpid()
+    parent = os.getpid()
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -143,7 +143,7 @@ def _scanned() -> set[int]:
     for name in names:
         if name.isdecimal():
             fields = _stat(int(name))
-            if len(fields) > 1 and int(fields[1]) == own:
+            if len(fields) > 1 and int(fields[1]) == parent:
                 pids.add(int(name))
     return pids
 

@@ -352,6 +352,7 @@ class Template:
             child.deadline = until
             self._tell(child.peer, ("dying", child.serial, tuple(left)))
 
+
 def preload(*, all_of_it: bool) -> None:
     """Import what every forked worker needs, where workers inherit it: `all_of_it`, or what the
     template itself will not load later. Under `fork` the parent does it."""
