@@ -85,6 +85,16 @@ def test_else_all_workers_are_woken(length: int | None, cores: int, seconds: flo
     assert map_.at_most == map_.at_most_whole == 3 * 64
 
 
+def test_of_large_items_fewer_are_ahead() -> None:
+    map_ = paced(1000, slots=4)
+    map_.sent(PACKED, 8 << 20)
+    map_.measured(1e-3)
+    assert (map_.at_most, map_.next_span(0)) == (8, 1)
+    map_.sent(PACKED, 0)
+    map_.measured(1e-3)
+    assert map_.at_most == 12
+
+
 def test_a_map_begins_at_the_pace_of_the_last_one_and_does_not_trust_in_it() -> None:
     pace = Pace()
     first = paced(10_000, pace=pace)
