@@ -15,6 +15,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, Protocol
 
@@ -90,6 +91,21 @@ def main_globals() -> dict[str, Any]:
 
 
 # By value ----------------------------------------------------------------------------------------
+
+
+def foresee(fn: Any) -> None:
+    """Load here what pickling this callable is going to want, if it is likely to go by value.
+
+    For who leaves that to another thread: an import there may outlast the main thread of a program
+    that Ctrl-C ends, and where code is compiled after that, Python forgets what ended the program
+    and exits with status 1 (`_Py_UnhandledKeyboardInterrupt`, reset by each `exec` and `eval` of a
+    string; named tuples are made by one).
+    """
+    if isinstance(fn, partial):
+        fn = fn.func
+    # A lambda or a closure has `<lambda>` or `<locals>` in its name.
+    if getattr(fn, "__module__", None) in MAINS or "<" in str(getattr(fn, "__qualname__", "")):
+        _pickler_class()
 
 
 def _dumps_by_value(

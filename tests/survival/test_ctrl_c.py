@@ -299,6 +299,32 @@ def test_S32_three_times_in_quick_succession(
 
 
 @pytest.mark.parametrize(
+    "work", ["work", "lambda i: i", "functools.partial(work)", "make()", "Callable()"]
+)
+def test_S32_no_reader_imports_what_the_caller_could(start_method: str, work: str) -> None:
+    """It would go on as the main thread leaves, and an `exec` then makes Python exit with 1."""
+    program = (
+        "import andon, functools, sys, threading\n"
+        "class Told:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        print(name, threading.current_thread().name)\n"
+        "def work(i): return i\n"
+        "def make():\n"
+        "    return lambda i: i\n"
+        "class Callable:\n"
+        "    def __call__(self, i): return i\n"
+        "with andon.Pool(1, start_method=sys.argv[1]) as pool:\n"
+        "    sys.meta_path.insert(0, Told())\n"
+        f"    assert list(pool.imap({work}, iter(range(3)))) == [0, 1, 2]\n"
+    )
+    result = run_python(["-c", program, start_method], timeout=30)
+    assert result.returncode == 0, result.stderr
+    told = result.stdout.splitlines()
+    assert "cloudpickle MainThread" in told
+    assert all(line.endswith(" MainThread") for line in told), told
+
+
+@pytest.mark.parametrize(
     ("after", "status", "said"),
     [("pass", 0, ""), ("time.sleep(20)", -signal.SIGINT, "KeyboardInterrupt")],
 )

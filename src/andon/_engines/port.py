@@ -106,7 +106,8 @@ class Capabilities:
     known. `cores`: tasks that can compute at the same time. `wake()` ends a running `pump` early,
     from any thread. `preparing()`: does a worker that was started still have the initializer to
     run? `freeze(item)` is what to pack later for an item that may be changed until then; None: it
-    must be packed now. `dismiss()`: no more work is expected, so idle workers may leave; should
+    must be packed now. `foresee(fn)` loads, in the calling thread, what packing calls of it may
+    want. `dismiss()`: no more work is expected, so idle workers may leave; should
     some come all the same, it gets others. Called with the runtime's lock held; never blocks.
     `linger()` may be called before a `pump`, by who waits for a result: one that is likely to come
     at once is waited for without sleeping, a fraction of a millisecond at most.
@@ -124,6 +125,7 @@ class Capabilities:
     cores: float = math.inf
     preparing: Callable[[], bool] = lambda: False
     freeze: Callable[[Any], Any] = lambda item: item
+    foresee: Callable[[Callable[..., Any]], None] = lambda fn: None
     dismiss: Callable[[], None] = lambda: None
     linger: Callable[[], None] = lambda: None
 

@@ -96,6 +96,8 @@ class Reading:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._in_thread = wakeup is not None or not isinstance(items, _CONTAINERS)
+        if self._in_thread:
+            group.runtime.capabilities.foresee(fn)
         self._length = None if self._in_thread else len(items)  # type: ignore[arg-type]
         # Of these a span is cut, which is quicker than to iterate; and a range travels as such.
         cut = not self._in_thread and type(items) in (list, tuple, range)

@@ -40,6 +40,7 @@ from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.payloads import Rang, Told
 from andon._engines.port import Attempt, Capabilities, Config, Row
+from andon._pickling import foresee
 from andon.errors import PoolBrokenError
 
 LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
@@ -129,6 +130,7 @@ class LocalEngine:
             pace=Packer.pace,
             cores=cpu_count(),
             freeze=self._packer.freeze,
+            foresee=foresee,
             preparing=self._crew.preparing,
             dismiss=self._dismiss,
             linger=partial(self._lone.linger, self._poller.has_news),
