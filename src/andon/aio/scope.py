@@ -17,40 +17,34 @@ Invariants
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from contextvars import Token as Reset
 from functools import partial
 from typing import Any
 
-from andon._cancelled import Cancelled, raise_cancelled
-from andon._gate import gate
-from andon._grouping import Grouping
+from andon._cancelled import Cancelled
 from andon._runtime.interrupts import bridge
 from andon._runtime.options import start_method
-from andon._runtime.scope import Scope, Stop
-from andon._runtime.tasks import Task
+from andon._runtime.scope import Scope
 from andon.aio.futures import Future
 from andon.aio.kept import Keeper
 from andon.aio.lane import Lane
 from andon.aio.mailbox import Mailbox, weakly
-from andon.aio.members import Members, interrupted
+from andon.aio.members import Members
 from andon.aio.sending import Sender
 from andon.aio.sigint import stand_in
+from andon.aio.stopping import Stopping
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
 
 _innermost: ContextVar[LoopScope | None] = ContextVar("andon_aio", default=None)
 
 
-class LoopScope(Grouping):
+class LoopScope(Stopping):
     """What `andon.aio.TaskGroup` is under its public methods."""
 
-    _loop: asyncio.AbstractEventLoop
-    _mailbox: Mailbox
-    _members: Members
-    _lane: Lane  # orders to the runtime
     _sender: Sender  # with a lane apart: a pickle that hangs must not hold up a stop
 
     # Entering ------------------------------------------------------------------------------------
@@ -65,13 +59,7 @@ class LoopScope(Grouping):
         self._members = Members(self._loop, task)
         self._lane = Lane(f"{self.name}-aio")
         self._kept = Keeper(self._loop)
-        self._stopping_for: str | None = None  # a stop that is on its way to the machine
-        self._aborting = self._aborted = False
-        self._after_abort: list[Callable[[], None]] = []
-        self._was_interrupted = interrupted()
-        self._over = False  # it was left
-        self._gone = False  # nobody in the loop sees to the end any more
-        self._outer = _innermost.get()
+        self._prepare(outer=_innermost.get())
         self._reset: Reset[LoopScope | None] | None = None
         # A Ctrl-C waits until we are through with what must not be left half-way, whether it is
         # Python's own handler that takes it, or asyncio's.
@@ -118,164 +106,6 @@ class LoopScope(Grouping):
             return False
         method, context = self._options["start_method_"], self._options["mp_context"]
         return start_method(method, context, drop_in=False) == "fork"
-
-    # Waiting -------------------------------------------------------------------------------------
-
-    async def _until(self, ready: Callable[[], bool]) -> asyncio.CancelledError | None:
-        """Wait for `ready()`, whatever is cancelled meanwhile; the first such CancelledError."""
-        cancelled: asyncio.CancelledError | None = None
-        while not ready():
-            change = self._kept().change = self._loop.create_future()
-            try:
-                await change
-            except asyncio.CancelledError as error:
-                cancelled = cancelled or error
-                self._take_cancel(error)
-        return cancelled
-
-    async def _do(
-        self, job: Callable[[], object], *, at_once: bool = False
-    ) -> asyncio.CancelledError | None:
-        """Have the lane do it after all that it was given, and wait for that; or do it here, where
-        nothing is before it and it is quick."""
-        if at_once and not self._lane.busy:
-            job()
-            return None
-        done: list[bool] = []
-
-        def do() -> None:
-            try:
-                job()
-            finally:
-                done.append(True)
-                self._mailbox.post(self._wake)
-
-        self._lane.post(do)
-        return await self._until(lambda: bool(done))
-
-    def _wake(self) -> None:
-        change = self._kept().change
-        if change is not None and not change.done():
-            change.set_result(None)
-
-    def _take_cancel(self, error: asyncio.CancelledError) -> None:
-        members = self._members
-        again = members.cancelled is not None
-        if not members.felt(error) or self._scope is None:
-            return
-        if not self._take_interrupt(again):
-            self._order((ReasonKind.PARENT, "its asyncio task was cancelled", None))
-
-    def _take_interrupt(self, again: bool) -> bool:
-        """Does a cancellation come of a Ctrl-C? The first stops, the second kills (S32)."""
-        if self._was_interrupted or not interrupted():
-            return False
-        self._order((ReasonKind.INTERRUPT, "Ctrl-C", None), 0.0 if again else None)
-        return True
-
-    # Stopping ------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        """Of the body's operations (S14)."""
-        group = self._entered().group
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if not here:
-            raise RuntimeError(f"{self!r} belongs to an event loop: use it in that loop's thread")
-        group.check()
-        if self._stopping_for is not None:
-            raise_cancelled(self._stopping_for, group.token)
-
-    def _order(self, stop: Stop, hard: float | None = None) -> None:
-        """Stop the group; never blocks. Any thread."""
-        scope = self._entered()
-        kind, message, source = stop
-        if self._stopping_for is None:
-            self._stopping_for = message
-        self._quickly(
-            partial(
-                scope.runtime.stop,
-                scope.group,
-                kind,
-                message,
-                source=source,
-                grace=hard,
-                kill_after=hard,
-            )
-        )
-
-    def stop_task(self, task: Task) -> None:
-        """For a future: stop its task alone. Where the group is stopping, that is seen to."""
-        group = task.group
-        if group.reason is None or not group.token.is_set():
-            self._quickly(task.cancel)
-
-    def cancelled_again(self) -> None:
-        """For a future: who awaits it was cancelled again."""
-        self._take_interrupt(True)
-
-    def _quickly(self, job: Callable[[], object]) -> None:
-        with gate:
-            if self._lane.busy or not self._entered().runtime.is_quick():
-                self._lane.post(job)
-            else:
-                job()
-
-    def _on_change(self) -> None:
-        """The group is stopping, has been told why, or is over. Any thread."""
-        scope = self._entered()
-        group = scope.group
-        # A group that drains has not pulled its word: what runs goes on to its end.
-        if (group.reason is not None and group.told and group.token.is_set()) or (
-            scope.runtime.crashed is not None
-        ):
-            self._mailbox.post(self._stopped)
-        self._mailbox.post(self._wake)
-
-    def _stopped(self) -> None:
-        if not self._aborting:
-            self._aborting = True
-            self._loop.call_soon(self._abort)
-
-    def _abort(self) -> None:
-        with gate:
-            self._cancel_all()
-
-    def _cancel_all(self) -> None:
-        if self._over:
-            return
-        outer = self._outer
-        by_outer = self._is_stopped_by_outer()
-        if by_outer and outer is not None and not outer._aborted:
-            outer._after_abort.append(self._abort)  # first it cancels its own
-            return
-        self._aborted = True
-        for results in self._kept().maps:
-            results.close()  # what has ended can still be taken
-        self._members.cancel_siblings()
-        if by_outer:
-            self._members.cancel_for_good()
-        else:
-            self._members.cancel_body()
-        waiting, self._after_abort = self._after_abort, []
-        for abort in waiting:
-            abort()
-        self._wake()
-
-    def _is_stopped_by_outer(self) -> bool:
-        """Is this group stopping because of a scope of the same loop around it?"""
-        group, outer = self._entered().group, self._outer
-        return (
-            outer is not None
-            and not outer._gone
-            and outer._loop is self._loop
-            and outer._entered().group.token is group.parent
-            and group.reason is not None
-            and group.reason.kind is ReasonKind.PARENT
-            and group.parent.is_set()
-        )
 
     # Futures -------------------------------------------------------------------------------------
 
