@@ -30,7 +30,8 @@ from andon._engines.local import (
     template,
     template_process,
 )
-from andon._engines.local.engine import LocalEngine
+from andon._engines.local.ledger import Ledger
+from andon._engines.local.lone import Lone
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
 from andon._worker import children, state
@@ -1101,7 +1102,8 @@ def test_open_fork_with_hooks_and_main_by_name() -> None:
 def test_an_answer_that_was_found_in_the_tray_may_still_be_the_last() -> None:
     """All of its items were told by a look at the tray (S45), as a span took long; that its attempt
     is over, nothing but the answer tells."""
-    engine = LocalEngine()
+    anything: Any = None
+    ledger = Ledger(anything, anything, Lone(), [], free=anything, max_tasks=None)
     group = GroupRef(1, Token())
     for flags, over in ((0, False), (_wire.LAST, True)):
         worker: Any = SimpleNamespace(
@@ -1111,6 +1113,6 @@ def test_an_answer_that_was_found_in_the_tray_may_still_be_the_last() -> None:
             killed=True,  # or else it would get the next attempt
             cancel_timers=lambda: None,
         )
-        engine._take(worker, (_wire.VALUES, flags, 7, (0, 0.0, 1.0, 3), b""))
+        ledger._take(worker, (_wire.VALUES, flags, 7, (0, 0.0, 1.0, 3), b""))
         assert (worker.attempt is None) is over
-    assert [type(event).__name__ for event in engine._out] == ["AttemptEnded"]
+    assert [type(event).__name__ for event in ledger.out] == ["AttemptEnded"]

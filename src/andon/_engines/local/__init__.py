@@ -8,6 +8,7 @@
     frames.py          pure: bytes into frames
     channel.py         frames over its two pipes, never blocking
     ladder.py          pure: when to interrupt, dump and kill (S15)
+    ledger.py          what workers have said, and what becomes of it: events, their next state
     lone.py            a call that has the pool to itself: who waits for it lingers
     overdue.py         gives back what stands in a span behind a long item
     respawn.py         pure: how many deaths are too many (S42)

@@ -21,32 +21,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from andon import _wire
 from andon._board import POLL_SECONDS, joined, own_board
-from andon._core.events import AttemptEnded, Broke, Event
+from andon._core.events import AttemptEnded, Broke
 from andon._engines.cpus import cpu_count
-from andon._engines.local import inbox, postmortem, system
+from andon._engines.local import inbox, system
 from andon._engines.local.climber import Climber
 from andon._engines.local.crew import Crew
-from andon._engines.local.frames import Frame
 from andon._engines.local.handed_down import pack_initializer, take_main
 from andon._engines.local.hunger import Hunger
-from andon._engines.local.ladder import Step
+from andon._engines.local.ledger import Ledger
 from andon._engines.local.lone import Lone
 from andon._engines.local.overdue import Overdue
 from andon._engines.local.packing import Packer
 from andon._engines.local.store import Store
 from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
-from andon._engines.payloads import Rang, Told
+from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Capabilities, Config, Row
 from andon._pickling import foresee
 from andon.errors import PoolBrokenError
 
-LEAVE_WITHIN = 2.0  # for a worker that has unwound, or was asked to leave
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
-
-_TELLS_OF_A_WORD = (_wire.FAILURE, _wire.STOPPED)
 
 
 class LocalEngine:
@@ -55,11 +50,7 @@ class LocalEngine:
     def __init__(self) -> None:
         self._queue: dict[int, Attempt] = {}  # in order
         self._idle: list[WorkerProcess] = []  # the one used last is used first: it is warm
-        self._read: list[WorkerProcess] = []  # have fresh frames
-        self._spent: list[WorkerProcess] = []  # are to be told to leave
-        self._out: list[Frame | Event] = []
         self._lone = Lone()
-        self._rang = False
         self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
         self._waiting = False
         self._wakes_at = math.inf  # while it waits: the next timer that it knows of
@@ -84,7 +75,15 @@ class LocalEngine:
             raise
         try:
             self._timers = Timers()
-            self._overdue = Overdue(self._timers, self._fresh)
+            self._ledger = Ledger(
+                self._poller,
+                self._timers,
+                self._lone,
+                self._idle,
+                self._next,
+                config.max_tasks_per_worker,
+            )
+            self._overdue = Overdue(self._timers, self._ledger.fresh)
             self._hunger = Hunger(self._timers, self._overdue.ask)
             self._crew = Crew(
                 config,
@@ -94,11 +93,12 @@ class LocalEngine:
                 inherit,
                 self._store,
                 demand=self._queue.__len__,
-                answered=self._collect,
+                answered=self._ledger.collect,
                 idle=self._next,
-                ended=self._ended,
+                ended=self._ledger.ended,
                 broke=self._broke,
             )
+            self._ledger.crew = self._crew
             self._climber = Climber(
                 self._crew, self._poller, self._timers, reuse=config.reuse_interrupted
             )
@@ -139,7 +139,7 @@ class LocalEngine:
     def submit(self, attempt: Attempt) -> None:
         """An idle worker gets it from this very thread."""
         if self._closing or self._broken:
-            self._out.append(AttemptEnded(attempt.id))
+            self._ledger.out.append(AttemptEnded(attempt.id))
             self._nudge()
             return
         while self._idle:
@@ -199,21 +199,17 @@ class LocalEngine:
             self._waiting = False
             for handle in handlers:
                 handle()
-            rang, self._rang = self._rang or self._deaf, False
+            rang, self._ledger.rang = self._ledger.rang or self._deaf, False
         if rang:
             self._post([Rang()])
         with self._config.lock:
             self._take_note()
-            out, self._out = self._out, []
+            out, self._ledger.out = self._ledger.out, []
         if out:
             self._post(inbox.decode(out))
         with self._config.lock:  # somebody may wait for what was posted, and for nothing of this
             self._crew.bury()
-            while self._spent:
-                worker = self._spent.pop()
-                if worker.serial in self._crew.workers:  # else it has died, and is buried
-                    self._crew.retire(worker)
-                    self._bound_leaving(worker, LEAVE_WITHIN)
+            self._ledger.dismiss_spent()
             self._crew.staff(time.monotonic())
 
     def close(self, within: float) -> Sequence[int]:
@@ -224,7 +220,7 @@ class LocalEngine:
         crew = self._crew
         with self._config.lock:
             self._closing = crew.closing = True
-            self._out += [AttemptEnded(ident) for ident in self._queue]
+            self._ledger.out += [AttemptEnded(ident) for ident in self._queue]
             self._queue.clear()
             self._idle.clear()
             crew.finish()
@@ -255,7 +251,7 @@ class LocalEngine:
     # Waiting -------------------------------------------------------------------------------------
 
     def _patience(self, timeout: float | None) -> float | None:
-        if self._out or self._read:
+        if self._ledger.out or self._ledger.read:
             return 0.0
         if self._idle and not self._queue:
             self._hunger.felt(self._idle)
@@ -274,153 +270,20 @@ class LocalEngine:
             self._poller.wake()
 
     def _hear(self) -> None:
-        self._rang = True
-
-    # Reading, and taking note --------------------------------------------------------------------
-
-    def _collect(self, worker: WorkerProcess) -> None:
-        if worker.dead_at is None:
-            frames = worker.reader.read()
-        else:
-            frames = worker.reader.drain() + worker.unsent()
-            if worker in self._idle:
-                self._idle.remove(worker)
-            self._rang = True  # it may have pulled a word before it died
-        if frames:
-            self._fresh(worker, frames)
-        if worker.reader.broken:  # a task wrote into our pipe
-            self._crew.kill(worker)
-
-    def _fresh(self, worker: WorkerProcess, frames: list[Frame]) -> None:
-        if not worker.fresh:
-            self._read.append(worker)
-        worker.note(frames)
-        for frame in frames:
-            if frame[0] in _TELLS_OF_A_WORD:
-                self._rang = True
+        self._ledger.rang = True
 
     def _take_note(self) -> None:
-        self._take_frames()
+        ledger = self._ledger
+        ledger.take()
         self._crew.attend()
         self._timers.run(time.monotonic())
-        self._take_frames()  # of those whose death was found just now
-        self._out += self._overdue.given_back()
-
-    def _take_frames(self) -> None:
-        while self._read:
-            worker = self._read.pop(0)
-            self._take_from(worker)
-
-    def _take_from(self, worker: WorkerProcess) -> None:
-        frames, worker.fresh = worker.fresh, []
-        worker.last_read = False
-        for frame in frames:
-            try:
-                self._take(worker, frame)
-            except (TypeError, ValueError, IndexError):  # no frame of ours: a task wrote it
-                worker.reader.closed = True
-                self._poller.remove(worker.reader.fd)
-                self._crew.kill(worker)
-                return
-
-    def _take(self, worker: WorkerProcess, frame: Frame) -> None:
-        kind, flags, ident, meta, body = frame
-        if kind >= _wire.RECORD:
-            self._out.append(Told(kind, ident, int(meta[0]), bytes(body or b""), worker.row))
-        elif kind == _wire.READY:
-            self._crew.ready(worker)
-        elif kind == _wire.INITED:
-            self._crew.initialised(worker)
-        elif kind == _wire.INITFAIL:
-            self._crew.not_initialised(worker, meta)
-        elif worker.attempt is not None and worker.attempt.id == ident:
-            if kind != _wire.DONE:
-                index, count = int(meta[0]), int(meta[3]) if kind == _wire.VALUES else 1
-                known = worker.next_index - index
-                if known < 0 or (0 < known < count and kind != _wire.VALUES):
-                    raise ValueError(f"item {index} is told of before {worker.next_index}")
-                if count <= known:  # found in its tray before: that it is the last may be news
-                    kind = _wire.DONE
-                    frame = kind, flags, ident, (), b""
-                else:
-                    worker.next_index = index + count
-                    if known:
-                        frame = kind, flags, ident, (*meta, known), body
-            if flags & _wire.RETIRING:
-                self._leaves(worker, frame)
-                return
-            if kind != _wire.DONE:
-                self._out.append(frame)
-            if flags & _wire.LAST:
-                self._finished(worker, spent=bool(flags & _wire.SPENT))
-
-    def _finished(self, worker: WorkerProcess, *, spent: bool) -> None:
-        """Its attempt is over, and it is there for the next; or it is `spent` (S51): nothing of the
-        task is left, and it may go by itself (S5)."""
-        attempt = worker.attempt
-        assert attempt is not None
-        self._out.append(AttemptEnded(attempt.id))
-        worker.attempt = None
-        self._lone.over()
-        worker.items_done += worker.next_index - attempt.lo
-        worker.cancel_timers()
-        worker.ladder = None
-        if worker.killed or worker.dead_at is not None or worker.reader.closed:
-            return  # our kill is on its way, or it has hung up
-        limit = self._config.max_tasks_per_worker
-        if spent or (limit is not None and worker.items_done >= limit):
-            worker.state = State.LEAVING
-            worker.expected = True
-            self._spent.append(worker)
-            self._crew.doom(worker)
-            return
-        if worker.doomed:
-            worker.doomed = False
-            self._crew.spared()
-        worker.state = State.IDLE
-        self._next(worker)
-
-    def _leaves(self, worker: WorkerProcess, frame: Frame) -> None:
-        """It has answered and exits, and what its task has left behind goes with it: told when all
-        that is gone (S5, S20)."""
-        worker.held = frame if frame[0] != _wire.DONE else None
-        worker.final = worker.expected = True
-        worker.state = State.LEAVING
-        worker.cancel_timers()
-        self._crew.doom(worker)
-        self._bound_leaving(worker, LEAVE_WITHIN)
-
-    def _bound_leaving(self, worker: WorkerProcess, within: float) -> None:
-        at = time.monotonic() + within
-        worker.timer = self._timers.at(at, partial(self._crew.kill, worker))
-
-    def _ended(self, worker: WorkerProcess, hint: str) -> None:
-        """It is gone (the crew says so): what becomes of its attempt?"""
-        if worker.fresh:
-            self._take_from(worker)
-        if worker in self._read:
-            self._read.remove(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
-        attempt, worker.state = worker.attempt, State.LEAVING
-        if attempt is None:
-            return
-        self._lone.over()
-        if worker.final:
-            if worker.held is not None:
-                self._out.append(worker.held)
-            self._out.append(AttemptEnded(attempt.id))
-        else:
-            asked = worker.ladder is not None and worker.ladder.step >= Step.DUMP
-            ordered = (worker.killed or asked) and postmortem.by_our_kill(
-                worker.exitcode, asked=asked
-            )
-            self._out += postmortem.died(worker, time.monotonic(), ordered, hint)
+        ledger.take()  # of those whose death was found just now
+        ledger.out += self._overdue.given_back()
 
     def _broke(self, message: str, error: PoolBrokenError) -> None:
         self._broken = True
-        self._out.append(Broke(message, error))
-        self._out += [AttemptEnded(ident) for ident in self._queue]
+        self._ledger.out.append(Broke(message, error))
+        self._ledger.out += [AttemptEnded(ident) for ident in self._queue]
         self._queue.clear()
 
     # Dispatch ------------------------------------------------------------------------------------
