@@ -16,7 +16,7 @@ import pickle
 import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
 from andon import _multiprocessing
@@ -93,18 +93,24 @@ def main_globals() -> dict[str, Any]:
 # By value ----------------------------------------------------------------------------------------
 
 
+def goes_by_value(obj: Any) -> bool:
+    """Is this callable likely to? Told by its looks, without pickling it."""
+    if isinstance(obj, partial):
+        return any(map(goes_by_value, (obj.func, *obj.args, *obj.keywords.values())))
+    named = obj if isinstance(obj, FunctionType | MethodType | type) else type(obj)
+    # Lambdas, and what is made in a function, have `<lambda>` or `<locals>` in their name.
+    return named.__module__ in MAINS or "<" in named.__qualname__
+
+
 def foresee(fn: Any) -> None:
-    """Load here what pickling this callable is going to want, if it is likely to go by value.
+    """Load here what pickling this callable is likely to want.
 
     For who leaves that to another thread: an import there may outlast the main thread of a program
     that Ctrl-C ends, and where code is compiled after that, Python forgets what ended the program
     and exits with status 1 (`_Py_UnhandledKeyboardInterrupt`, reset by each `exec` and `eval` of a
     string; named tuples are made by one).
     """
-    if isinstance(fn, partial):
-        fn = fn.func
-    # A lambda or a closure has `<lambda>` or `<locals>` in its name.
-    if getattr(fn, "__module__", None) in MAINS or "<" in str(getattr(fn, "__qualname__", "")):
+    if goes_by_value(fn):
         _pickler_class()
 
 

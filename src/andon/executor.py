@@ -19,6 +19,7 @@ from andon._runtime.one_by_one import SubmittedOneByOne
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
+from andon._threads import start
 from andon.errors import TaskCancelledError
 from andon.mapping import streamed
 from andon.outcome import ReasonKind, TraceEvent
@@ -241,9 +242,12 @@ class ProcessPoolExecutor(SharedPool, _Standard):
             self._shut_down(kill=False)
             return
         with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
-            threading.Thread(
-                target=self._shut_down, kwargs={"kill": False}, name="andon-shutdown", daemon=True
-            ).start()
+            how = {"kill": False}
+            start(
+                threading.Thread(
+                    target=self._shut_down, kwargs=how, name="andon-shutdown", daemon=True
+                )
+            )
 
     def terminate_workers(self) -> None:
         """Shut down at once: what waits never starts, what runs is interrupted, and killed where

@@ -19,6 +19,7 @@ from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
+from andon._threads import start
 from andon.errors import InternalError
 from andon.mapping import Results, streamed
 from andon.outcome import TraceEvent
@@ -212,7 +213,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         if len(runtime._groups) == 1 and not runtime.capabilities.preparing():
             runtime.dismiss()  # they leave while we see to the rest
         with suppress(RuntimeError):  # no thread can be had: `join` sees to it, or the exit
-            threading.Thread(target=self._wind_up, name="andon-closer", daemon=True).start()
+            start(threading.Thread(target=self._wind_up, name="andon-closer", daemon=True))
 
     @sheltered
     def terminate(self) -> None:

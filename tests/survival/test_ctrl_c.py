@@ -299,7 +299,16 @@ def test_S32_three_times_in_quick_succession(
 
 
 @pytest.mark.parametrize(
-    "work", ["work", "lambda i: i", "functools.partial(work)", "make()", "Callable()"]
+    "work",
+    [
+        "work",
+        "lambda i: i",
+        "functools.partial(work)",
+        "functools.partial(max, 0, key=lambda i: i)",
+        "make()",
+        "Callable()",
+        "Callable().__call__",
+    ],
 )
 def test_S32_no_reader_imports_what_the_caller_could(start_method: str, work: str) -> None:
     """It would go on as the main thread leaves, and an `exec` then makes Python exit with 1."""
@@ -317,6 +326,26 @@ def test_S32_no_reader_imports_what_the_caller_could(start_method: str, work: st
         "    sys.meta_path.insert(0, Told())\n"
         f"    assert list(pool.imap({work}, iter(range(3)))) == [0, 1, 2]\n"
     )
+    check_imports(program, start_method)
+
+
+def test_S32_no_packer_imports_what_the_loop_could(start_method: str) -> None:
+    program = (
+        "import asyncio, andon.aio, sys, threading\n"
+        "class Told:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        print(name, threading.current_thread().name)\n"
+        "def work(i): return i\n"
+        "async def main():\n"
+        "    async with andon.aio.TaskGroup(workers=1, start_method=sys.argv[1]) as tg:\n"
+        "        sys.meta_path.insert(0, Told())\n"
+        "        assert await tg.run(work, 1) == 1\n"
+        "asyncio.run(main())\n"
+    )
+    check_imports(program, start_method)
+
+
+def check_imports(program: str, start_method: str) -> None:
     result = run_python(["-c", program, start_method], timeout=30)
     assert result.returncode == 0, result.stderr
     told = result.stdout.splitlines()

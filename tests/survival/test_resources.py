@@ -95,6 +95,24 @@ def test_no_thread_for_callbacks(start_method: str, monkeypatch: pytest.MonkeyPa
     assert called == [4, 6]
 
 
+def test_no_thread_to_read_what_is_left(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool closes, and nobody has read all of a list: after what was run, whoever takes the
+    results is told that the rest never will be. The pool is closed all the same."""
+    with andon.Pool(1, start_method=start_method) as pool:
+        results = pool.imap(double, list(range(1000)), chunksize=1)
+        with monkeypatch.context() as starved:
+            NoThreads(starved, "reader")
+            pool.close()
+        pool.join()
+        taken: list[int] = []
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            taken.extend(results)
+    assert 0 < len(taken) < 1000
+    assert taken == [double(i) for i in range(len(taken))]
+
+
 # The input ---------------------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ FLOORS: list[set[str]] = [
         "_pickling",
         "_plain",
         "_record",
+        "_threads",
         "_traceback",
         "_variables",
         "_wire",

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from andon._threads import start
+
 _log = logging.getLogger("andon")
 
 
@@ -56,7 +58,7 @@ class CallbackThread:
             return True
         thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
         try:
-            thread.start()
+            start(thread)
         except RuntimeError:  # there can be no more: the caller does it
             self._to_start.append(True)
             self._run_all()  # what has come meanwhile

@@ -32,6 +32,7 @@ from andon._runtime.handlers import handlers
 from andon._runtime.interrupts import bridge
 from andon._runtime.room import has_much_room
 from andon._runtime.wakeup import LATE, SOON, Wakeup
+from andon._threads import start
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
@@ -77,7 +78,7 @@ class Driver:
         )
         self._open = True
         try:
-            self._thread.start()
+            start(self._thread)
         except BaseException:
             self._thread = None
             self._open = False

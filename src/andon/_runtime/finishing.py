@@ -56,8 +56,15 @@ class FinishingStream(Stream):
         self._finishing = True
         if self._exhausted:
             super().let_go()
+        elif self._nobody_asks():
+            self._wakeup.notify()  # whoever waits for it to be read
         elif self._thread is None:
-            self._start_reader()
+            try:
+                self._start_reader()
+            except RuntimeError as error:  # no thread can be had: the rest is never read
+                self._error = error
+                self._wakeup.notify()
+                super().let_go()
         else:
             self._room.notify()
 

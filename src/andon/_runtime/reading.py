@@ -28,6 +28,7 @@ from andon._runtime.pacing import Pacing
 from andon._runtime.sending import submit_items
 from andon._runtime.tasks import Run, Task
 from andon._runtime.wakeup import Wakeup
+from andon._threads import start
 from andon._worker.context import in_context
 from andon.errors import AndonError, GroupClosedError
 from andon.outcome import Outcome
@@ -119,7 +120,11 @@ class Reading:
             name=f"{self._group.runtime.name}-reader",
             daemon=True,
         )
-        self._thread.start()
+        try:
+            start(self._thread)
+        except RuntimeError:
+            self._thread = None
+            raise
 
     # Reading -------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.options import GRACE, KILL_AFTER, make_policy, seconds, seconds_or
 from andon._runtime.runtime import Runtime
 from andon._runtime.surroundings import Variables
+from andon._threads import start
 from andon._worker.state import current
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
@@ -244,7 +245,12 @@ class Scope:
         """The collector drops an iterator of ours where nobody may wait: stop it, and leave the
         rest to a thread."""
         self._tell(error)
-        threading.Thread(target=self._end, args=(error,), name="andon-leaver", daemon=True).start()
+        with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
+            start(
+                threading.Thread(
+                    target=self._end, args=(error,), name="andon-leaver", daemon=True
+                )
+            )
 
     @sheltered
     def _end(self, error: BaseException | None) -> tuple[bool, bool]:

@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 import weakref
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from andon._runtime.options import open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.surroundings import check_variables
+from andon._threads import start
 from andon.errors import PoolClosedError
 from andon.outcome import ReasonKind
 from andon.policy import Policy, collect_all
@@ -162,9 +164,12 @@ def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
     if runtime.closing:
         return
     # The collector runs in any thread, perhaps in the driver, perhaps under the lock.
-    threading.Thread(
-        target=registry.shut_down, args=(runtime,), name="andon-abandoned", daemon=True
-    ).start()
+    with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
+        start(
+            threading.Thread(
+                target=registry.shut_down, args=(runtime,), name="andon-abandoned", daemon=True
+            )
+        )
     if not runtime.finishes:  # last: it may be made to raise
         warnings.warn(
             f"an andon {kind} was dropped without being closed; its workers are killed. "

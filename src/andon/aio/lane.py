@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from andon._threads import start
+
 _log = logging.getLogger("andon")
 
 
@@ -36,7 +38,7 @@ class Lane:
                 return
             self._busy = True
         try:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            start(threading.Thread(target=self._run, name=self._name, daemon=True))
         except RuntimeError:  # there can be no more threads: a blocked loop is better than none
             self._run()
 

@@ -7,11 +7,11 @@
 
 Invariants
  1. Nothing in the loop's thread waits for a process, a thread or a pickle of unknown size; but
-    `submit` pickles there, and says so, and `fork` forks there.
+    `submit` pickles there, and says so, `fork` forks there, and the pickler is imported there.
  2. Once the body is left, every wait ends only with what it waits for: a CancelledError that comes
     meanwhile is noted, stops the group, and leaves at the end.
  3. The body and the siblings are cancelled after those who await the failed task have been handed
-    its error: their step of the loop comes first.
+    its error: their step of the loop comes first (stopping.py).
 """
 
 from __future__ import annotations

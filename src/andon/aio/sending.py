@@ -40,6 +40,7 @@ class Sender:
         """As `send`, but without holding up the loop: not by a call that is large, and not by
         thousands of small ones. Most often it is done on return."""
         if not is_small(call):
+            self._group.runtime.capabilities.foresee(call.fn)
             context = copy_context()
             self.packing.post(partial(context.run, self._pack_and_send, future, call, limit))
         elif not self._waiting and self._sent < _AT_A_TIME:

@@ -6,6 +6,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from andon._engines.port import Call
+from andon._pickling import goes_by_value
 
 _FIXED = frozenset({int, float, bool, complex, type(None)})
 _TEXT = (str, bytes)
@@ -17,11 +18,7 @@ _LENGTH = 1 << 16  # of all texts together, in characters
 def is_small(call: Call) -> bool:
     """Is it a module's function with few and short values of built-in types? Of anything else
     nobody knows how long its pickling takes."""
-    fn = call.fn
-    if isinstance(fn, FunctionType):
-        if fn.__module__ == "__main__" or "<" in fn.__qualname__:
-            return False  # it goes by value
-    elif not isinstance(fn, BuiltinFunctionType | type) or fn.__module__ == "__main__":
+    if not isinstance(call.fn, FunctionType | BuiltinFunctionType | type) or goes_by_value(call.fn):
         return False
     return _looks_small([*call.args, *call.kwargs.values()])
 

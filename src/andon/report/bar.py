@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from andon._threads import start
 from andon.outcome import Reason
 from andon.report.bottom_row import BottomRow
 from andon.report.notebook import NotebookBar, is_notebook
@@ -136,7 +137,7 @@ class _Bar:
             self._row.open()
             self._row.draw(self._rendered())
         self._refresher = threading.Thread(target=self._refresh, name="andon-bar", daemon=True)
-        self._refresher.start()
+        start(self._refresher)
 
     def update(self, snapshot: Progress) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from andon._threads import start
 from andon.outcome import Reason
 from andon.policy import Stats
 from andon.report.progress import Progress, Reporter
@@ -40,7 +41,7 @@ class Watcher:
         if reporter is not None:
             self._tell(lambda: reporter.start(total))
             self._thread = threading.Thread(target=self._loop, name="andon-progress", daemon=True)
-            self._thread.start()
+            start(self._thread)
 
     def close(self) -> None:
         """The group is over: show its last counts."""

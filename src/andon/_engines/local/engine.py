@@ -49,7 +49,8 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._queue: dict[int, Attempt] = {}  # in order
-        self._idle: list[WorkerProcess] = []  # the one used last is used first: it is warm
+        # The one used last is used first: it is warm. The ledger's, too: the same list, always.
+        self._idle: list[WorkerProcess] = []
         self._lone = Lone()
         self._deaf = False  # a board has no bell here: we look every POLL_SECONDS
         self._waiting = False
@@ -271,6 +272,8 @@ class LocalEngine:
 
     def _hear(self) -> None:
         self._ledger.rang = True
+
+    # Taking note ---------------------------------------------------------------------------------
 
     def _take_note(self) -> None:
         ledger = self._ledger

@@ -168,7 +168,7 @@ class Ledger:
         self._bound_leaving(worker)
 
     def dismiss_spent(self) -> None:
-        """Those that are to go are told so; somebody may wait for their answers, not for this."""
+        """Those that are to go are told so."""
         while self._spent:
             worker = self._spent.pop()
             if worker.serial in self.crew.workers:  # else it has died, and is buried

@@ -6,6 +6,8 @@ import os
 import threading
 from contextlib import suppress
 
+from andon._threads import start
+
 
 class Orders:
     """Our end of the pipe. An order would block where the worker has not read thousands of them:
@@ -19,7 +21,7 @@ class Orders:
         """Give it some time; never blocks."""
         if self._fd >= 0 and not self._is_waiting():
             self._giver = threading.Thread(target=self._write, args=(order,), daemon=True)
-            self._giver.start()
+            start(self._giver)
 
     def _is_waiting(self) -> bool:
         return self._giver is not None and self._giver.is_alive()

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from andon._engines.local import descriptors
 from andon._engines.local.frames import CHUNK, Cutter, Frame
 from andon._engines.local.timers import Handler
+from andon._threads import start
 
 AHEAD = 16
 _REST = 1024  # chunks that may still come from one that is dead, or about to be
@@ -36,7 +37,7 @@ class _Source:
         self._fd = os.dup(fd)
         self._room = threading.Semaphore(AHEAD)
         self._ready = ready
-        threading.Thread(target=self._run, name="andon-reader", daemon=True).start()
+        start(threading.Thread(target=self._run, name="andon-reader", daemon=True))
 
     def _run(self) -> None:
         while chunk := _read(self._fd):
@@ -205,7 +206,7 @@ class Writer:
         if not self._started:
             self._started = True
             args = (os.dup(self.fd), self._frames)
-            threading.Thread(target=_write_on, args=args, name="andon-writer", daemon=True).start()
+            start(threading.Thread(target=_write_on, args=args, name="andon-writer", daemon=True))
         self._frames.put(parts)
         return True
 

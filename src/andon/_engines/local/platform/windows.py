@@ -26,6 +26,7 @@ from andon._engines.local.interpreter import starting_worker
 from andon._engines.local.orders import Orders
 from andon._engines.local.threads import Poller
 from andon._engines.local.timers import Handler
+from andon._threads import start
 
 _KILLED = 0xE00D0009  # the exit status of what we kill: told as that of SIGKILL elsewhere
 _SIGKILL = 9
@@ -162,7 +163,7 @@ class Hold:
             self._process.wait()
             poller.soon(ended)
 
-        threading.Thread(target=wait, name="andon-waiter", daemon=True).start()
+        start(threading.Thread(target=wait, name="andon-waiter", daemon=True))
 
     def dead(self) -> None:
         """What it has left in its job goes too."""
