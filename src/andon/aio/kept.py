@@ -21,13 +21,14 @@ class Kept:
     that closing the loop drops.
     """
 
-    __slots__ = ("__weakref__", "change", "futures", "maps", "timer")
+    __slots__ = ("__weakref__", "behind", "change", "futures", "maps", "timer")
 
     def __init__(self) -> None:
         self.timer: asyncio.TimerHandle | None = None
         self.change: asyncio.Future[None] | None = None  # what the leaving body waits for
         self.futures: set[Future[Any]] = set()  # that are not over
         self.maps: list[Results[Any]] = []  # that may still read
+        self.behind: object = None  # the scope itself, where its body was closed and siblings run
 
 
 class Keeper:

@@ -118,6 +118,7 @@ class LoopScope(Stopping):
     def forget(self, future: Future[Any]) -> None:
         """For a future: it is over."""
         self._kept().futures.discard(future)
+        self._let_go()
 
     # Leaving -------------------------------------------------------------------------------------
 
@@ -130,13 +131,12 @@ class LoopScope(Stopping):
             with suppress(ValueError):  # left in another context than it was entered in
                 _innermost.reset(self._reset)
         runtime, group = scope.runtime, scope.group
-        absorbed = True
+        absorbed = members.left = True
         try:
-            if isinstance(error, GeneratorExit):  # the loop is gone, and nobody can wait in it
+            if isinstance(error, GeneratorExit):  # nobody can wait in what is being closed
                 raise error
             if error is not None:
                 absorbed = self._take_error(error)
-            members.left = True
             await self._until(lambda: not members.siblings)
             await self._drain()
             await self._until(lambda: not members.siblings)  # whoever they have started
@@ -148,8 +148,11 @@ class LoopScope(Stopping):
             await self._do(self._close, at_once=self._pool is not None and self._watcher is None)
             # Stopped by a scope around this one, we leave by its cancel: it may be still to come.
             await self._until(lambda: self._aborted or not self._is_stopped_by_outer())
-        except BaseException:
-            self._leave_behind()
+        except BaseException as failed:
+            closed = isinstance(failed, GeneratorExit)
+            self._leave_behind("its body was closed" if closed else "its body could not wait")
+            for each in members.errors:
+                self._tell_loop(each)
             raise
         finally:
             self._release()
@@ -192,9 +195,18 @@ class LoopScope(Stopping):
     def _sibling_over(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
             error = task.exception()
-            if error is not None:
+            if error is not None and self._gone:
+                if not self._is_own(error):
+                    self._tell_loop(error, task)
+            elif error is not None:
                 self._take_error(error)
         self._wake()
+        self._let_go()
+
+    def _tell_loop(self, error: BaseException, task: asyncio.Task[Any] | None = None) -> None:
+        """Nobody is left to raise it: what asyncio does with errors that nobody took."""
+        context = {"message": f"an error in {self!r}, whose body was closed", "exception": error}
+        self._loop.call_exception_handler(context | ({} if task is None else {"task": task}))
 
     async def _drain(self) -> None:
         """Maps that nobody has iterated run to their end."""
@@ -228,9 +240,19 @@ class LoopScope(Stopping):
         if self._stands_in:
             self._stands_in = False
             stand_in.release()
-        self._kept.close()
+        if self._gone:
+            self._kept().behind = self
+            self._let_go()
+        else:
+            self._kept.close()
 
-    def _leave_behind(self) -> None:
+    def _let_go(self) -> None:
+        """The body was closed, but the loop may run on: siblings, and futures, are kept to their
+        end."""
+        if self._gone and not self._members.siblings and not self._kept().futures:
+            self._kept.close()
+
+    def _leave_behind(self, why: str = "its event loop has ended") -> None:
         """Nobody in the loop can wait any more: stop everything, and have a thread see to the end.
         Any thread; idempotent."""
         if self._gone or self._scope is None:
@@ -241,7 +263,7 @@ class LoopScope(Stopping):
         if self._scope.runtime.closing:
             self._lane.post(self._close)  # whoever closes the pool, at exit too, sees to all else
             return
-        self._order((ReasonKind.CANCEL, "its event loop has ended", None))
+        self._order((ReasonKind.CANCEL, why, None))
         self._lane.post(partial(self._abandon, GeneratorExit()))
 
     def _conclude(self, error: BaseException | None, absorbed: bool) -> bool:

@@ -178,7 +178,9 @@ class Stopping(Grouping):
         for results in self._kept().maps:
             results.close()  # what has ended can still be taken
         self._members.cancel_siblings()
-        if by_outer:
+        if self._gone:
+            pass  # its body is nobody's: the task that ran it has gone on to something else
+        elif by_outer:
             self._members.cancel_for_good()
         else:
             self._members.cancel_body()

@@ -1,0 +1,136 @@
+"""`andon.aio.TaskGroup`: scopes that are entered and left in uncommon ways.
+
+In an async generator that is dropped, inside a scope that is gone, in another task than the one
+that has entered it, for longer than a day; and what is left behind by calls that come to nothing.
+
+The rules: S4, S5, S14, S28, S32, S33, S37, S46, S47.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from weakref import ref
+
+import pytest
+
+import andon
+import andon.aio
+from tests.facades.tasks import token_loop
+from tests.facades.test_aio import forever, here, reached, run
+from tests.support import Stage
+
+MakeStage = Callable[..., Stage]
+Group = andon.aio.TaskGroup
+
+
+async def turns(count: int = 20) -> None:
+    """Of the loop: whatever was to come, has come."""
+    for _ in range(count):
+        await asyncio.sleep(0.001)
+
+
+async def closed(tg: andon.aio.TaskGroup) -> None:
+    while tg._scope is None or not tg._scope.group.closed:
+        await asyncio.sleep(0.001)
+
+
+# In an async generator --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_generator_that_is_closed_stops_its_scope_and_not_its_consumer(
+    dropped: bool, stage: MakeStage
+) -> None:
+    running = stage("running")
+    kept: list[andon.aio.TaskGroup] = []
+    siblings: list[asyncio.Task[None]] = []
+
+    async def results() -> AsyncIterator[int]:
+        async with Group(pool=pool) as tg:
+            kept.append(tg)
+            siblings.append(tg.create_task(forever()))
+            tg.submit(token_loop, running)
+            await reached(running)
+            while True:
+                yield await tg.run(abs, -1)
+
+    async def use() -> None:
+        generator = results()
+        async for number in generator:
+            assert number == 1
+            break
+        if not dropped:
+            await generator.aclose()  # type: ignore[attr-defined]
+
+    async def main() -> None:
+        await use()
+        gc.collect()
+        while not kept[0].reason:
+            await asyncio.sleep(0)
+        await closed(kept[0])
+        await turns()
+        assert here().cancelling() == 0 and siblings[0].cancelled()
+        assert kept[0].reason.kind == "cancel" and kept[0].reason.message == "its body was closed"
+        assert [o.stopped_by for o in kept[0].outcomes] == ["token", "returned"]
+
+    with andon.Pool(2) as pool:
+        run(main())
+
+
+def token_held(running: Stage, go: Stage) -> None:
+    """Stops, by its token, when the test lets it."""
+    andon.check()
+    running.reach()
+    go.hold()
+    andon.check()
+
+
+def test_a_sibling_of_a_closed_generator_is_kept_and_its_error_told(stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+    told: list[dict[str, Any]] = []
+    groups: list[Any] = []
+    events: list[ref[asyncio.Event]] = []
+
+    async def cleans_up(future: andon.aio.Future[None]) -> None:
+        try:
+            await forever()
+        finally:
+            with pytest.raises(andon.TaskCancelledError):
+                await future
+            event = asyncio.Event()  # nobody but us leads to it, and nobody else to us
+            events.append(ref(event))
+            await event.wait()
+            raise OSError("late")
+
+    async def results() -> AsyncIterator[int]:
+        async with Group(workers=1, grace=60) as tg:
+            tg.create_task(cleans_up(tg.submit(token_held, running, go)))
+            await reached(running)
+            groups.append(tg._entered().group)
+            yield 1
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        generator = results()
+        assert await anext(generator) == 1
+        await generator.aclose()  # type: ignore[attr-defined]
+        del generator
+        await turns()
+        gc.collect()
+        go.release()
+        while not (events and groups[0].closed):
+            await asyncio.sleep(0.001)
+        await turns()
+        gc.collect()
+        assert here().cancelling() == 0 and not told
+        event = events[0]()
+        assert event is not None
+        event.set()
+        await turns()
+
+    run(main())
+    assert [repr(context["exception"]) for context in told] == ["OSError('late')"]
+    assert "whose body was closed" in told[0]["message"] and "task" in told[0]
