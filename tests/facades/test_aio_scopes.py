@@ -18,9 +18,9 @@ import pytest
 
 import andon
 import andon.aio
-from tests.facades.tasks import token_loop
+from tests.facades.tasks import fail, token_loop
 from tests.facades.test_aio import forever, here, reached, run
-from tests.support import Stage
+from tests.support import PATIENCE, Stage
 
 MakeStage = Callable[..., Stage]
 Group = andon.aio.TaskGroup
@@ -134,3 +134,42 @@ def test_a_sibling_of_a_closed_generator_is_kept_and_its_error_told(stage: MakeS
     run(main())
     assert [repr(context["exception"]) for context in told] == ["OSError('late')"]
     assert "whose body was closed" in told[0]["message"] and "task" in told[0]
+
+
+# Inside a scope that is gone --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["cancel", "error", "failure", "deadline", "parent"])
+def test_S37_a_scope_whose_outer_one_is_stopped_and_left_at_once(how: str) -> None:
+    async def inner(entered: asyncio.Event) -> None:
+        async with Group(pool=pool):
+            entered.set()
+            await forever()
+
+    async def outer(inners: list[asyncio.Task[None]]) -> None:
+        async with Group(pool=pool, deadline=0.2 if how == "deadline" else None) as tg:
+            entered = asyncio.Event()
+            inners.append(asyncio.create_task(inner(entered)))  # nobody's sibling, in our context
+            await entered.wait()
+            if how == "cancel":
+                tg.cancel("enough")
+            elif how == "error":
+                raise KeyError("body")
+            elif how == "failure":
+                await tg.run(fail)
+            elif how == "parent":
+                here().cancel()
+                await forever()
+            else:
+                await forever()
+
+    async def main() -> None:
+        inners: list[asyncio.Task[None]] = []
+        task = asyncio.create_task(outer(inners))
+        await asyncio.wait([task])
+        assert how == "cancel" or task.cancelled() or task.exception() is not None
+        assert await asyncio.wait(inners, timeout=PATIENCE) == (set(inners), set())
+        assert inners[0].cancelled()
+
+    with andon.Pool(2) as pool:
+        run(main())

@@ -167,14 +167,14 @@ class Stopping(Grouping):
             self._cancel_all()
 
     def _cancel_all(self) -> None:
-        if self._over:
+        if self._over:  # left before its step came: there is nothing of its own to cancel
+            self._abort_inner()
             return
         outer = self._outer
         by_outer = self._is_stopped_by_outer()
         if by_outer and outer is not None and not outer._aborted:
             outer._after_abort.append(self._abort)  # first it cancels its own
             return
-        self._aborted = True
         for results in self._kept().maps:
             results.close()  # what has ended can still be taken
         self._members.cancel_siblings()
@@ -184,10 +184,15 @@ class Stopping(Grouping):
             self._members.cancel_for_good()
         else:
             self._members.cancel_body()
+        self._abort_inner()
+        self._wake()
+
+    def _abort_inner(self) -> None:
+        """The turn of the scopes within, whose letters came before ours."""
+        self._aborted = True
         waiting, self._after_abort = self._after_abort, []
         for abort in waiting:
             abort()
-        self._wake()
 
     def _is_stopped_by_outer(self) -> bool:
         """Is this group stopping because of a scope of the same loop around it?"""
