@@ -18,7 +18,7 @@ import pytest
 
 import andon
 import andon.aio
-from tests.facades.tasks import fail, token_loop
+from tests.facades.tasks import fail, hold, token_loop
 from tests.facades.test_aio import forever, here, reached, run
 from tests.support import PATIENCE, Stage
 
@@ -173,3 +173,28 @@ def test_S37_a_scope_whose_outer_one_is_stopped_and_left_at_once(how: str) -> No
 
     with andon.Pool(2) as pool:
         run(main())
+
+
+# For long, and in several tasks -----------------------------------------------------------------
+
+
+def test_a_scope_that_is_open_for_longer_than_its_timer(
+    stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, go = stage("running"), stage("go")
+    monkeypatch.setattr("andon.aio.kept._LONG", 0.01)
+
+    async def main() -> None:
+        async with Group(workers=1) as tg:
+            held = tg.submit(hold, running, go)
+            kept = ref(tg._kept())
+            await reached(running)
+            await asyncio.sleep(0.05)
+            gc.collect()
+            asyncio.get_running_loop().call_later(0.05, go.release)  # when the body is left
+        assert held.result() == "released"
+        await asyncio.sleep(0.05)
+        gc.collect()
+        assert kept() is None  # nothing rings on
+
+    run(main())

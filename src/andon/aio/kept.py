@@ -9,7 +9,7 @@ from weakref import ref
 from andon.aio.futures import Future
 from andon.aio.streams import Results
 
-_LONG = 86400.0  # seconds; the timer is never meant to ring
+_LONG = 86400.0  # seconds; when the timer rings, it is set again
 
 
 class Kept:
@@ -30,17 +30,21 @@ class Kept:
         self.maps: list[Results[Any]] = []  # that may still read
         self.behind: object = None  # the scope itself, where its body was closed and siblings run
 
+    def hold(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop hold it, until `timer` is cancelled."""
+        self.timer = loop.call_later(_LONG, self.hold, loop)
+
 
 class Keeper:
-    """A scope's way to it; it is gone when the loop is."""
+    """A scope's way to it; it is gone when the loop is, or the scope was left."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         kept = Kept()
         self._kept = ref(kept)
-        kept.timer = loop.call_later(_LONG, id, kept)
+        kept.hold(loop)
 
     def __call__(self) -> Kept:
-        return self._kept() or Kept()  # an empty one, of a loop that is closed
+        return self._kept() or Kept()  # an empty one: nobody waits any more
 
     def close(self) -> None:
         """The scope was left."""
