@@ -198,3 +198,62 @@ def test_a_scope_that_is_open_for_longer_than_its_timer(
         assert kept() is None  # nothing rings on
 
     run(main())
+
+
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("how", ["plain", "failure", "cancel", "outside"])
+def test_entered_in_one_task_and_left_in_another(gone: bool, how: str, stage: MakeStage) -> None:
+    """As fixtures are; `gone`: the first one is over by then."""
+    running, go = stage("running"), stage("go")
+    over = asyncio.Event()
+
+    async def fixture() -> AsyncIterator[andon.aio.TaskGroup]:
+        async with Group(pool=pool) as tg:
+            yield tg
+
+    async def enter(generator: AsyncIterator[Any], entered: asyncio.Future[Any]) -> None:
+        entered.set_result(await anext(generator))
+        if not gone:
+            await over.wait()
+
+    async def use(tg: andon.aio.TaskGroup) -> None:
+        assert await tg.run(abs, -3) == 3
+        if how == "failure":
+            with pytest.raises(ValueError, match="used"):
+                await tg.run(fail, "used")
+        elif how == "cancel":
+            tg.cancel("enough")
+        elif how == "outside":
+            tg.submit(hold, running, go)
+        await turns()  # who uses it is not its body
+
+    async def main() -> None:
+        generator = fixture()
+        entered = asyncio.get_running_loop().create_future()
+        first = asyncio.create_task(enter(generator, entered))
+        tg = await entered
+        if gone:
+            await first
+            first = asyncio.create_task(forever())
+            gc.collect()
+        await asyncio.create_task(use(tg))
+        leaving = asyncio.create_task(anext(generator))  # type: ignore[arg-type]
+        if how == "outside":
+            await reached(running)
+            leaving.cancel()
+        await asyncio.wait([leaving])
+        if how == "outside":
+            assert leaving.cancelled() and leaving.cancelling() == 1
+        elif how == "failure":
+            error = leaving.exception()
+            assert isinstance(error, ExceptionGroup)
+            assert [str(e) for e in error.exceptions] == ["used"]
+        else:
+            assert isinstance(leaving.exception(), StopAsyncIteration)
+        kind = {"plain": None, "failure": "failure", "cancel": "cancel", "outside": "parent"}[how]
+        assert (tg.reason and tg.reason.kind) == kind
+        assert not first.cancelled() or not gone
+        first.cancel()
+
+    with andon.Pool(1) as pool:
+        run(main())

@@ -26,6 +26,8 @@ class Members:
     #  1. All of it happens in the loop's thread.
     #  2. `errors` are in the order in which they came; `bare` is the first that leaves alone.
     #  3. The body's task is cancelled by us once at most, and never after the body was left.
+    #  4. That task may be over before the body is (a fixture's): then there is nothing to cancel,
+    #     until the body is left in another one (`left_in`).
 
     def __init__(self, loop: asyncio.AbstractEventLoop, body: asyncio.Task[Any]) -> None:
         self.loop = loop
@@ -37,13 +39,6 @@ class Members:
         self._siblings: set[asyncio.Task[Any]] = set()
         self._asked = False  # we have cancelled the body
         self._before = body.cancelling()
-
-    @property
-    def body(self) -> asyncio.Task[Any]:
-        """The task that runs the body."""
-        body = self._body()
-        assert body is not None, "whoever asks runs in it, or it waits for us"
-        return body
 
     @property
     def siblings(self) -> int:
@@ -79,6 +74,14 @@ class Members:
             task.add_done_callback(over)
         return task
 
+    def left_in(self, task: asyncio.Task[Any] | None) -> None:
+        """The body is over; `task` waits for the rest."""
+        self.left = True
+        if task is not None and task is not self._body():
+            self._take_back()
+            self._body = ref(task)
+            self._before = task.cancelling()
+
     def fail(self, error: BaseException) -> None:
         """Note an error of the body or a sibling."""
         if isinstance(error, _BARE):
@@ -94,14 +97,16 @@ class Members:
     def cancel_body(self) -> None:
         """Get the body out of what it awaits; taken back by `finish`."""
         if not (self.left or self._asked):
-            self._asked = True
-            self.body.cancel()
+            body = self._body()
+            if body is not None:
+                self._asked = body.cancel()
 
     def cancel_for_good(self) -> None:
         """The scope around this one is stopping: the body's task is to end, if that did not see
         to it itself."""
-        if not self._from_outside():
-            self.body.cancel()
+        body = self._body()
+        if body is not None and not self._from_outside():
+            body.cancel()
 
     def felt(self, error: asyncio.CancelledError) -> bool:
         """A CancelledError came: is it somebody else's than ours?"""
@@ -113,21 +118,27 @@ class Members:
 
     def finish(self) -> asyncio.CancelledError | None:
         """All is over: take our cancel back. What is left to raise of those from outside."""
-        if self._asked:
-            self._asked = False
-            if self.body.uncancel() <= self._before:
-                self.cancelled = None
+        if self._take_back():
+            self.cancelled = None
         return self.cancelled
 
     def cancel_again(self) -> None:
         """An error leaves in the place of a cancellation that came as well: where a count that
         falls to zero takes it back (3.13), the next await still tells."""
-        if sys.version_info >= (3, 13) and self.body.cancelling() > self._before:
-            self.body.uncancel()
-            self.body.cancel()
+        body = self._body()
+        if sys.version_info >= (3, 13) and body is not None and body.cancelling() > self._before:
+            body.uncancel()
+            body.cancel()
+
+    def _take_back(self) -> bool:
+        """Take our cancel back, if there is one. Is none of others left?"""
+        body, asked = self._body(), self._asked
+        self._asked = False
+        return asked and body is not None and body.uncancel() <= self._before
 
     def _from_outside(self) -> bool:
-        return self.body.cancelling() - self._asked > self._before
+        body = self._body()
+        return body is not None and body.cancelling() - self._asked > self._before
 
 
 def interrupted() -> bool:

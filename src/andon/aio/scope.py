@@ -135,6 +135,7 @@ class LoopScope(Stopping):
         try:
             if isinstance(error, GeneratorExit):  # nobody can wait in what is being closed
                 raise error
+            members.left_in(asyncio.current_task())
             if error is not None:
                 absorbed = self._take_error(error)
             await self._until(lambda: not members.siblings)
