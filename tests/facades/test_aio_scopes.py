@@ -257,3 +257,57 @@ def test_entered_in_one_task_and_left_in_another(gone: bool, how: str, stage: Ma
 
     with andon.Pool(1) as pool:
         run(main())
+
+
+# Siblings that are made late --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["ends", "fails", "cancelled"])
+def test_S47_siblings_that_callbacks_make_while_the_body_leaves(
+    how: str, stage: MakeStage
+) -> None:
+    first, rest, running = stage("first"), stage("rest"), stage("running")
+    ended: list[str] = []
+    leaving: list[asyncio.Task[None]] = []
+
+    async def sibling(tg: andon.aio.TaskGroup) -> None:
+        assert await asyncio.to_thread(running.wait, 2)
+        rest.release()  # the last process task ends
+        await closed(tg)
+        await turns()
+        with pytest.raises(andon.GroupClosedError):
+            tg.create_task(forever())
+        ended.append("sibling")
+        if how == "fails":
+            raise OSError("late")
+        if how == "cancelled":
+            leaving[0].cancel()
+            try:
+                await forever()
+            finally:
+                ended.append("cancelled")
+
+    async def scope() -> None:
+        async with Group(pool=pool) as tg:
+            future = tg.submit(hold, running, first)
+            tg.submit(hold, running, rest)
+            future.add_done_callback(lambda _: tg.create_task(sibling(tg)))
+            asyncio.get_running_loop().call_later(0.05, first.release)  # when the body is left
+        ended.append("scope")
+
+    async def main() -> None:
+        task = asyncio.create_task(scope())
+        leaving.append(task)
+        await asyncio.wait([task])
+        assert task.cancelling() == (how == "cancelled")
+        if how == "fails":
+            error = task.exception()
+            assert isinstance(error, ExceptionGroup)
+            assert [repr(e) for e in error.exceptions] == ["OSError('late')"]
+        else:
+            assert task.cancelled() == (how == "cancelled")
+        last = {"ends": ["scope"], "fails": [], "cancelled": ["cancelled"]}[how]
+        assert ended == ["sibling", *last]
+
+    with andon.Pool(2) as pool:
+        run(main())

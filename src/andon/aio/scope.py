@@ -142,7 +142,10 @@ class LoopScope(Stopping):
             await self._drain()
             await self._until(lambda: not members.siblings)  # whoever they have started
             await self._do(partial(runtime.leave_body, group), at_once=runtime.is_quick())
-            await self._until(lambda: group.closed or runtime.crashed is not None)
+            # Callbacks make siblings up to the end, and those others (S47).
+            await self._until(
+                lambda: not members.siblings and (group.closed or runtime.crashed is not None)
+            )
             for results in self._kept().maps:
                 results.close()
             await self._until(lambda: all(results.ended for results in self._kept().maps))

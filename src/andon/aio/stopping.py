@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 from andon._cancelled import raise_cancelled
 from andon._gate import gate
@@ -117,17 +116,14 @@ class Stopping(Grouping):
         kind, message, source = stop
         if self._stopping_for is None:
             self._stopping_for = message
-        self._quickly(
-            partial(
-                scope.runtime.stop,
-                scope.group,
-                kind,
-                message,
-                source=source,
-                grace=hard,
-                kill_after=hard,
-            )
-        )
+        runtime, group = scope.runtime, scope.group
+
+        def order() -> None:
+            runtime.stop(group, kind, message, source=source, grace=hard, kill_after=hard)
+            if group.over:  # it tells nothing any more, but siblings may have been made since
+                self._mailbox.post(self._stopped)
+
+        self._quickly(order)
 
     def stop_task(self, task: Task) -> None:
         """For a future: stop its task alone. Where the group is stopping, that is seen to."""
