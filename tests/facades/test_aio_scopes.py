@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from weakref import ref
@@ -311,3 +312,60 @@ def test_S47_siblings_that_callbacks_make_while_the_body_leaves(
 
     with andon.Pool(2) as pool:
         run(main())
+
+
+# What is kept, and what is not ------------------------------------------------------------------
+
+
+def test_who_waits_for_a_map_is_kept(stage: MakeStage) -> None:
+    running, go, other = stage("running"), stage("go"), stage("other")
+    got: list[str] = []
+
+    async def request() -> None:
+        async with Group(pool=pool) as tg:
+            results = tg.map(hold, [running], [go])
+            await reached(running)
+            tg.create_task(side(tg))
+            got.extend([each async for each in results])
+
+    async def side(tg: andon.aio.TaskGroup) -> None:
+        await asyncio.sleep(0.01)  # the body waits
+        tg.map(hold, [running], [other])  # the first map has nothing more to read
+        await reached(running)
+        gc.collect()
+        go.release()
+        other.release()
+
+    async def main() -> None:
+        task = ref(asyncio.create_task(request()))  # nobody holds it but what it waits for
+        while (alive := task()) is not None and not alive.done():
+            del alive
+            await asyncio.sleep(0.01)
+
+    with andon.Pool(2) as pool:
+        run(main())
+    assert got == ["released"]
+
+
+def test_calls_that_come_to_nothing_leave_nothing(stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+
+    async def main() -> None:
+        async with Group(workers=1) as tg:
+            for _ in range(3):
+                with pytest.raises(andon.SerializationError):
+                    tg.submit(abs, threading.Lock())  # type: ignore[arg-type]
+                with pytest.raises(andon.SerializationError):
+                    await tg.run(abs, threading.Lock())  # type: ignore[arg-type]
+            assert not tg._kept().futures
+            results: Any = tg.map(hold, [running], [go])
+            await reached(running)
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.001):
+                        await anext(results)
+            assert not results._waiters and not tg._kept().waiters
+            go.release()
+            assert await anext(results) == "released"
+
+    run(main())

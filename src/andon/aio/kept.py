@@ -21,13 +21,14 @@ class Kept:
     that closing the loop drops.
     """
 
-    __slots__ = ("__weakref__", "behind", "change", "futures", "maps", "timer")
+    __slots__ = ("__weakref__", "behind", "change", "futures", "maps", "timer", "waiters")
 
     def __init__(self) -> None:
         self.timer: asyncio.TimerHandle | None = None
         self.change: asyncio.Future[None] | None = None  # what the leaving body waits for
         self.futures: set[Future[Any]] = set()  # that are not over
         self.maps: list[Results[Any]] = []  # that may still read
+        self.waiters: set[asyncio.Future[None]] = set()  # of whoever asks a map for a result
         self.behind: object = None  # the scope itself, where its body was closed and siblings run
 
     def hold(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,6 +46,15 @@ class Keeper:
 
     def __call__(self) -> Kept:
         return self._kept() or Kept()  # an empty one: nobody waits any more
+
+    async def wait(self, waiter: asyncio.Future[None]) -> None:
+        """Wait for it; whoever does is kept."""
+        waiters = self().waiters
+        waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            waiters.discard(waiter)
 
     def close(self) -> None:
         """The scope was left."""

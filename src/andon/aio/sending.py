@@ -33,7 +33,11 @@ class Sender:
     def send(self, future: Future[Any], call: Call, limit: float | None) -> None:
         """Pickle and hand over, here and now; raises what that raises."""
         if future._claim():
-            self._group.runtime.submit(self._group, call, future._bind, timeout=limit)
+            try:
+                self._group.runtime.submit(self._group, call, future._bind, timeout=limit)
+            except BaseException:
+                future._orders.forget(future)
+                raise
             future._sent()
 
     def send_soon(self, future: Future[Any], call: Call, limit: float | None) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -60,6 +60,7 @@ class Results(AsyncIterator[T_co]):
         bell: Bell,
         news: Callable[[], None],
         lane: Lane,
+        wait: Callable[[asyncio.Future[None]], Awaitable[None]],
     ) -> None:
         self.ready = stream.ready
         self._group = group
@@ -67,7 +68,8 @@ class Results(AsyncIterator[T_co]):
         self._feed = feed
         self._lane = lane
         self._news = weakly(news)
-        self._waiters: list[asyncio.Future[None]] = []
+        self._wait = wait
+        self._waiters: dict[asyncio.Future[None], None] = {}
         self._in_a_row = 0
         bell.on_ring = weakly(self._wake)
 
@@ -99,8 +101,11 @@ class Results(AsyncIterator[T_co]):
         while not stream.ready():
             self._in_a_row = 0
             waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+            self._waiters[waiter] = None
+            try:
+                await self._wait(waiter)
+            finally:
+                self._waiters.pop(waiter, None)
         self._in_a_row += 1
         try:
             return stream.take_next()  # type: ignore[no-any-return]
@@ -128,7 +133,7 @@ class Results(AsyncIterator[T_co]):
     def _wake(self) -> None:
         if self._stream.hungry:
             self._lane.post(self._stream.send_waiting)
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -235,7 +235,7 @@ class TaskGroup(LoopScope):
             group, fn, items, more, timeout=self._limit(timeout), wakeup=bell, **options
         )
         results: Results[Any] = Results(
-            group, stream, feed, bell, self._wake, self._sender.packing
+            group, stream, feed, bell, self._wake, self._sender.packing, self._kept.wait
         )
         kept = self._kept()
         kept.maps = [each for each in kept.maps if not (each.ended and each.exhausted)]
