@@ -63,6 +63,35 @@ def bare_loop() -> None:
         loop.close()
 
 
+async def leaves_a_task(left: list[asyncio.Task[None]]) -> None:
+    entered = asyncio.Event()
+
+    async def background() -> None:
+        async with andon.aio.TaskGroup(workers=1):
+            entered.set()
+            await asyncio.Event().wait()
+
+    left.append(asyncio.create_task(background()))
+    await entered.wait()
+
+
+async def is_cancelled() -> None:
+    try:
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+        raise
+
+
+def left_open() -> None:
+    """The run is over before the scope is; the next run has a handler of its own again."""
+    left: list[asyncio.Task[None]] = []
+    asyncio.run(leaves_a_task(left))
+    print(left[0].cancelled(), signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    asyncio.run(is_cancelled())
+
+
 if __name__ == "__main__":
     try:
         globals()[sys.argv[1]]()

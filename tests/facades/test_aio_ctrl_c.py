@@ -69,3 +69,8 @@ def test_S32_a_loop_that_is_dropped_leaves_nothing() -> None:
         program.interrupt()
         assert program.rest()[0].startswith("KeyboardInterrupt")  # nobody is left to wait for more
         wait_gone([int(worker)])
+
+
+def test_S32_a_scope_that_outlives_its_run_leaves_no_handler() -> None:
+    with Program("left_open") as program:
+        assert program.rest() == ["True True", "cancelled", "KeyboardInterrupt True"]

@@ -49,8 +49,9 @@ class StandIn:
 
     def release(self) -> None:
         """Only the main thread can put theirs back."""
-        if interrupted():
-            # `run` was left by a KeyboardInterrupt, and would have put the default back.
+        if interrupted() or (self._theirs is not None and _is_over(self._theirs)):
+            # `run` was left, by a KeyboardInterrupt, or while a task of its loop had a scope open;
+            # it would have put the default back.
             self._run_is_over = True
         self._holds = max(0, self._holds - 1)
         if (
@@ -73,6 +74,12 @@ class StandIn:
         while self._pending:
             self._pending -= 1
             self._theirs(signal.SIGINT, None)
+
+
+def _is_over(handler: partial[Any]) -> bool:
+    """Is the task over that asyncio's handler is there to cancel?"""
+    task = handler.keywords.get("main_task")
+    return isinstance(task, asyncio.Future) and task.done()
 
 
 stand_in = StandIn()
