@@ -369,3 +369,40 @@ def test_calls_that_come_to_nothing_leave_nothing(stage: MakeStage) -> None:
             assert await anext(results) == "released"
 
     run(main())
+
+
+# Maps -------------------------------------------------------------------------------------------
+
+
+class Countdown:
+    """As little as `async for` asks for: its iterator is no iterable."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __aiter__(self) -> Downwards:
+        return Downwards(self.start)
+
+
+class Downwards:
+    def __init__(self, start: int) -> None:
+        self.left = start
+
+    async def __anext__(self) -> int:
+        await asyncio.sleep(0)
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return self.left
+
+
+def test_S46_an_input_whose_iterator_is_no_iterable() -> None:
+    async def main() -> None:
+        assert [x async for x in Countdown(3)] == [2, 1, 0]  # type: ignore[attr-defined]
+        async with Group(workers=1) as tg:
+            one: Any = Countdown(3)
+            assert [x async for x in tg.map(abs, one)] == [2, 1, 0]
+            assert [x async for x in tg.map(max, one, [0, 5, 0, 7])] == [2, 5, 0]
+            assert [x async for x in tg.map(max, iter([0, 5]), one)] == [2, 5]
+
+    run(main())

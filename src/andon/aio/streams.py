@@ -222,10 +222,15 @@ class Feed:
 
     async def _read(self) -> None:
         try:
-            async for item in self._iterator:
+            while True:  # for `async for`, the iterator would have to be an iterable as well
+                try:
+                    item = await anext(self._iterator)
+                except StopAsyncIteration:
+                    break
                 with self._lock:
                     self._items.append(item)
                     self._wanted -= 1
+                del item
                 self._news.notify()
                 while self._wanted <= 0 and not self._closed:
                     self._more = self._loop.create_future()
@@ -255,14 +260,15 @@ class Feed:
 
 async def in_step(iterables: Iterable[Any]) -> AsyncIterator[tuple[Any, ...]]:
     """Several iterables, async ones among them, as `zip` takes them."""
-    sources = [aiter(i) if isinstance(i, AsyncIterable) else iter(i) for i in iterables]
+    sources: list[tuple[bool, Any]] = []
+    for each in iterables:
+        is_async = isinstance(each, AsyncIterable)
+        sources.append((is_async, aiter(each) if is_async else iter(each)))
     while True:
         row = []
-        for source in sources:
+        for is_async, source in sources:
             try:
-                row.append(
-                    await anext(source) if isinstance(source, AsyncIterator) else next(source)
-                )
+                row.append(await anext(source) if is_async else next(source))
             except (StopIteration, StopAsyncIteration):
                 return
         yield tuple(row)
