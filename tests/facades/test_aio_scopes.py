@@ -19,7 +19,7 @@ import pytest
 
 import andon
 import andon.aio
-from tests.facades.tasks import fail, hold, token_loop
+from tests.facades.tasks import fail, hold, sleep_long, token_loop
 from tests.facades.test_aio import forever, here, reached, run
 from tests.support import PATIENCE, Stage
 
@@ -374,6 +374,12 @@ def test_calls_that_come_to_nothing_leave_nothing(stage: MakeStage) -> None:
 # Maps -------------------------------------------------------------------------------------------
 
 
+def sleep_at_5(x: int) -> int:
+    if x == 5:
+        sleep_long()
+    return x
+
+
 class Countdown:
     """As little as `async for` asks for: its iterator is no iterable."""
 
@@ -404,5 +410,30 @@ def test_S46_an_input_whose_iterator_is_no_iterable() -> None:
             assert [x async for x in tg.map(abs, one)] == [2, 1, 0]
             assert [x async for x in tg.map(max, one, [0, 5, 0, 7])] == [2, 5, 0]
             assert [x async for x in tg.map(max, iter([0, 5]), one)] == [2, 5]
+
+    run(main())
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_S46_who_iterates_on_after_a_stop_gets_all_outcomes(ordered: bool) -> None:
+    async def main() -> None:
+        got: list[andon.Outcome] = []
+        cancelled = 0
+        async with Group(workers=2) as tg:
+            outcomes = tg.imap(sleep_at_5, range(12), ordered=ordered, return_outcomes=True)
+            while True:
+                try:
+                    async for outcome in outcomes:
+                        got.append(outcome)
+                        if len(got) == 3:
+                            tg.cancel("enough")
+                except asyncio.CancelledError:
+                    cancelled += 1
+                except andon.Cancelled:
+                    break
+        assert cancelled <= 1 and tg.reason.kind == "cancel"  # none where all was told before
+        assert sorted(got, key=lambda each: each.index) == list(tg.outcomes)
+        assert not ordered or got == list(tg.outcomes)
+        assert {each.state for each in got} == {"succeeded", "cancelled"}
 
     run(main())

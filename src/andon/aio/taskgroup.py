@@ -189,8 +189,13 @@ class TaskGroup(LoopScope):
         chunksize: int | None = None,
         buffersize: int | None = None,
     ) -> AsyncIterator[Any]:
-        """As `map`, but results come as they end, unless `ordered`; with `return_outcomes`, an
-        `Outcome` for every item that was read, also after a stop."""
+        """As `map`, but results come as they end, unless `ordered`.
+
+        With `return_outcomes`, every item that was handed over yields its `Outcome`. A stop
+        cancels the body and the siblings in this wait as in any other; those who iterate on after
+        that `CancelledError` get the outcomes of the stopped and the never started ones too, then
+        `Cancelled`. They are all in the group's `outcomes` afterwards.
+        """
         return self._stream(
             fn,
             items,
