@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from andon.cli.arguments import UsageError
-from andon.cli.items import PIECE, FileItems, ListedItems, open_items
+from andon.cli.items import LONGEST, PIECE, FileItems, InputError, ListedItems, open_items
 
 
 def never() -> bool:
@@ -113,6 +113,36 @@ def test_nothing_is_read_past_a_stop(tmp_path: Path) -> None:
         assert items.unread
         assert list(items.rest()) == ["b", "c"]
         assert not items.unread
+
+
+def test_a_stop_is_seen_where_the_input_holds_no_item(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_bytes(b"\n" * 5 * PIECE + b"a\n")
+    fd = os.open(path, os.O_RDONLY)
+    with FileItems(fd, null=False, owned=True) as items:
+        assert list(items.read(lambda: True)) == []
+        assert os.lseek(fd, 0, os.SEEK_CUR) == PIECE
+        assert list(items.rest(lambda: True)) == []
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 2 * PIECE
+        assert items.unread
+        assert list(items.rest()) == ["a"]
+        assert not items.unread
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_an_item_without_an_end_is_no_item(null: bool, tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_bytes(b"a\0" if null else b"a\n")
+    with open(path, "ab") as file:
+        piece = (b"\n" if null else b"\0") * (1 << 20)
+        for _ in range((LONGEST >> 20) + 1):
+            file.write(piece)
+    with open_items(None, str(path), null) as items:
+        reading = items.read(never)
+        assert next(reading) == "a"
+        with pytest.raises(InputError, match=f"no (NUL|end of a line) .*in {LONGEST + PIECE - 2} "):
+            next(reading)
+        assert items.unread
 
 
 def test_a_file_is_read_lazily(tmp_path: Path) -> None:

@@ -299,6 +299,45 @@ def test_the_rest_of_a_list_is_accounted_for(here: Path) -> None:
     assert len(read_results(here / "r.jsonl")) == 5001
 
 
+@pytest.mark.parametrize("how", ["deadline", "signal"])
+def test_an_input_that_never_pauses_and_holds_no_item_can_be_stopped(how: str, here: Path) -> None:
+    arguments = ["run", "work.py:upper", "--from", "-", "-o", "r.jsonl"]
+    arguments += ["--deadline", "0.5"] if how == "deadline" else []
+    r, w = os.pipe()
+    with subprocess.Popen(["sh", "-c", "echo a; exec yes ''"], stdout=w) as endless:
+        os.close(w)
+        with started(*arguments, cwd=here, stdin=r) as process:
+            os.close(r)
+            if how == "signal":
+                eventually(lambda: (here / "r.jsonl").exists() and read_results(here / "r.jsonl"))
+                process.terminate()
+            err = process.communicate(timeout=30)[1]
+        assert process.returncode == (1 if how == "deadline" else 143)
+        endless.wait(20)  # of SIGPIPE
+    assert "Traceback" not in err
+    assert "; the input was not read to its end in " in last(err)
+
+
+def test_an_input_without_an_end_of_a_line_is_told(here: Path) -> None:
+    done = andon("run", "work.py:upper", "--from", "/dev/zero", cwd=here, timeout=30)
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first.startswith("andon: error: andon.cli.items.InputError: no end of a line in ")
+    assert second.startswith("andon: 0 done, 0 failed, 0 stopped, 0 never started; the input was ")
+
+
+def test_an_error_of_reading_after_a_stop_is_told(here: Path) -> None:
+    with open(here / "list", "wb") as file:
+        file.write(b"bad\na\n")
+        file.truncate(1 << 30)
+    done = andon("run", "work.py:check", "--from", "list", "-j1", "-o", "r.jsonl", cwd=here)
+    assert done.returncode == 1
+    assert "ValueError: bad is no good" in done.stderr
+    assert "InputError: no end of a line in " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [n["item"] for n in read_results(here / "r.jsonl")] == ["bad", "a"]
+
+
 # Refused -----------------------------------------------------------------------------------------
 
 

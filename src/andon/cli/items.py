@@ -1,9 +1,10 @@
 """The items of a run: read lazily, in bounded memory, and never past the stop (S46).
 
 Invariants:
-1. No item is held here but the piece of input that is being cut.
-2. While the input has nothing to give, `stopped()` is asked every `POLL` seconds, so that a
-   stop ends a run that waits for a slow or silent pipe.
+1. No item is held here but the piece of input that is being cut, or one item of `LONGEST`.
+2. `stopped()` is asked after each item, after each piece of input, and every `POLL` seconds while
+   the input has nothing to give. So a stop ends a run that waits for a slow or silent pipe, and one
+   whose input never pauses and holds no item.
 3. `rest()` never waits: it gives what a list or a regular file still holds, and nothing of a pipe.
 """
 
@@ -14,12 +15,23 @@ import select
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from andon.cli.arguments import UsageError
 
 POLL = 0.05
 PIECE = 1 << 16
+
+LONGEST = 1 << 26
+"""Bytes in one item; what has more is no list of items (/dev/zero, a disk image)."""
+
+
+class InputError(Exception):
+    """The input cannot be cut into items; the run ends as by an error of reading."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Items(AbstractContextManager["Items"]):
@@ -38,8 +50,11 @@ class Items(AbstractContextManager["Items"]):
         """The items, until the input ends or `stopped()`."""
         raise NotImplementedError
 
-    def rest(self) -> Iterator[str]:
-        """After a stop: the items that `read` has not given, as far as that takes no waiting."""
+    def rest(self, enough: Callable[[], bool] = _never) -> Iterator[str]:
+        """After a stop: the items that `read` has not given, as far as that takes no waiting.
+
+        Where there is much input and no item in it, only until `enough()`.
+        """
         raise NotImplementedError
 
     def __exit__(self, *exc: object) -> None:
@@ -60,7 +75,7 @@ class ListedItems(Items):
             if stopped():
                 return
 
-    def rest(self) -> Iterator[str]:
+    def rest(self, enough: Callable[[], bool] = _never) -> Iterator[str]:
         return self._left
 
 
@@ -73,7 +88,6 @@ class FileItems(Items):
         self._null = null
         self.ready = stat.S_ISREG(os.fstat(fd).st_mode)
         self._at_end = False
-        self._stopped: Callable[[], bool] = _never
         self._left = self._cut()
 
     @property
@@ -81,61 +95,77 @@ class FileItems(Items):
         return not self._at_end
 
     def read(self, stopped: Callable[[], bool]) -> Iterator[str]:
-        self._stopped = stopped
         for item in self._left:
-            yield item
+            if item is not None:
+                yield item
             if stopped():
                 return
 
-    def rest(self) -> Iterator[str]:
-        if self.ready:
-            self._stopped = _never
-            yield from self._left
+    def rest(self, enough: Callable[[], bool] = _never) -> Iterator[str]:
+        if not self.ready:
+            return
+        for item in self._left:
+            if item is not None:
+                yield item
+            elif enough():
+                return
 
     def __exit__(self, *exc: object) -> None:
         self._left.close()
         if self._owned:
             os.close(self._fd)
 
-    def _cut(self) -> Generator[str, None, None]:
+    def _cut(self) -> Generator[str | None, None, None]:
+        """The items; None where a piece of input is used up, or none came: time to look around."""
         end = b"\0" if self._null else b"\n"
         unfinished: list[bytes] = []  # the pieces of an item that is longer than one piece
+        length = 0
         for piece in self._pieces():
+            if not piece:
+                yield None
+                continue
             first, *others = piece.split(end)
             unfinished.append(first)
+            length += len(first)
             for other in others:
-                yield from self._item(b"".join(unfinished))
-                unfinished = [other]
+                item = self._item(b"".join(unfinished))
+                if item is not None:
+                    yield item
+                unfinished, length = [other], len(other)
+            if length > LONGEST:
+                what = "NUL character" if self._null else "end of a line"
+                raise InputError(f"no {what} in {length} bytes of the input")
+            yield None
         last = b"".join(unfinished)
-        if last and self._at_end:  # the last line may lack its end; a line cut by a stop is none
-            yield from self._item(last)
+        if last:  # the last line may lack its end
+            yield self._item(last)
 
-    def _item(self, raw: bytes) -> Iterator[str]:
+    def _item(self, raw: bytes) -> str | None:
         # NUL-separated input is exact. In lines, a blank one is a slip of whoever wrote the list.
         if not self._null:
             raw = raw.removesuffix(b"\r")
             if not raw.strip():
-                return
-        yield os.fsdecode(raw)
+                return None
+        return os.fsdecode(raw)
 
     def _pieces(self) -> Iterator[bytes]:
-        while self._ready():
-            try:
-                piece = os.read(self._fd, PIECE)
-            except BlockingIOError:  # someone made our standard input non-blocking
-                continue
-            if not piece:
-                self._at_end = True
-                return
+        """The input as it comes, up to its end; an empty piece where nothing came in `POLL`."""
+        while True:
+            piece = b""
+            if self._comes():
+                with suppress(BlockingIOError):  # someone made our standard input non-blocking
+                    piece = os.read(self._fd, PIECE)
+                    if not piece:
+                        self._at_end = True
+                        return
             yield piece
 
-    def _ready(self) -> bool:
+    def _comes(self) -> bool:
+        """Whether a read will not block; asked for `POLL` seconds at most."""
         if not self.ready and sys.platform != "win32":
             poll = select.poll()
             poll.register(self._fd, select.POLLIN)
-            while not poll.poll(POLL * 1000):
-                if self._stopped():
-                    return False
+            return bool(poll.poll(POLL * 1000))
         return True
 
 
@@ -162,7 +192,3 @@ def open_items(listed: tuple[str, ...] | None, source: str | None, null: bool) -
 
 def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def _never() -> bool:
-    return False

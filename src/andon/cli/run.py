@@ -70,11 +70,11 @@ class _Run:
     def run(self) -> int:
         problems: list[BaseException] = []
         with Signals() as signals:
-            try:
-                self._work(signals)
-            except BaseException as error:
-                problems.append(error)
-            self._settle(signals)
+            for part in (self._work, self._settle):  # both may find that the input cannot be read
+                try:
+                    part(signals)
+                except BaseException as error:
+                    problems.append(error)
             group = self._group
             reason = None if group is None else group.reason
             tally = self._ledger.tally
@@ -212,14 +212,16 @@ class Ledger:
         with self._reading:  # a reader that waits for input looks at `closed` (items.POLL)
             for index in sorted(self.open):
                 self._never(index)
-            for item in items.rest():
-                if enough():
-                    self.tally.unread = True
-                    return
-                self.open[self._read] = item
-                self._never(self._read)
-                self._read += 1
-            self.tally.unread = items.unread
+            try:
+                for item in items.rest(enough):
+                    if enough():
+                        self.tally.unread = True
+                        return
+                    self.open[self._read] = item
+                    self._never(self._read)
+                    self._read += 1
+            finally:
+                self.tally.unread |= items.unread
 
     def unknown(self, error: BaseException) -> Iterator[BaseException]:
         """What of it the summary does not tell anyway, as an item's failure or as the reason."""
