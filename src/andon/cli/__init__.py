@@ -25,5 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return dispatch(argv)
     except KeyboardInterrupt:  # outside of a run, which has its own way with it
-        sys.stderr.write("andon: interrupted\n")
+        if sys.stderr is not None:
+            sys.stderr.write("andon: interrupted\n")
         return 130

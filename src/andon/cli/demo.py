@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import andon
+from andon.cli.streams import OutputError, say
 from andon.outcome import Outcome, TaskState
 
 TASKS = 10
@@ -98,6 +99,7 @@ def stop_the_line() -> float:
     """Run it; return the seconds from the failure to the end of the last task."""
     failed_at = 0.0
     last = 0.0
+    gone: Exception | None = None
     try:
         with andon.TaskGroup(workers=WORKERS) as tg:
             for outcome in tg.imap(job, range(TASKS), return_outcomes=True, chunksize=1):
@@ -108,6 +110,10 @@ def stop_the_line() -> float:
                 _say(outcome.index, _describe(outcome))
     except* BadBatch:
         pass  # it has been told
+    except* OutputError as errors:
+        (gone,) = errors.exceptions
+    if gone is not None:
+        raise gone  # and not in a group
     return last - failed_at
 
 
@@ -127,19 +133,21 @@ def demo() -> int:
     intro = (
         f"{TASKS} tasks of {STEPS} steps each, {WORKERS} workers; task {FAILS} fails at its end."
     )
-    print(intro, flush=True)
+    say(f"{intro}\n")
     polled = _play(
         "1. The recipe: multiprocessing.Pool and a manager's Event that tasks poll", recipe
     )
     stopped = _play("2. andon: a plain raise", stop_the_line)
-    print("\nFrom the failure until the last task had stopped:")
-    print(f"  the recipe  {polled * 1000:7.1f} ms   (each task finishes the step that it is in)")
-    print(f"  andon       {stopped * 1000:7.1f} ms   (no event, no check, no manager process)")
+    say(
+        "\nFrom the failure until the last task had stopped:\n"
+        f"  the recipe  {polled * 1000:7.1f} ms   (each task finishes the step that it is in)\n"
+        f"  andon       {stopped * 1000:7.1f} ms   (no event, no check, no manager process)\n"
+    )
     return 0
 
 
 def _play(title: str, play: Any) -> float:
-    print(f"\n{title}\n", flush=True)
+    say(f"\n{title}\n\n")
     return float(play())
 
 
@@ -147,4 +155,4 @@ def _say(number: int, text: str) -> None:
     mark = {"done": "32", "fail": "31", "stop": "33", "neve": "33"}.get(text[:4], "0")
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{mark}m{text}\x1b[0m"
-    print(f"  task {number}: {text}", flush=True)
+    say(f"  task {number}: {text}\n")

@@ -13,11 +13,10 @@ Invariants:
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import andon
@@ -26,6 +25,7 @@ from andon.cli.items import Items, open_items
 from andon.cli.results import Results, open_results
 from andon.cli.signals import Signals
 from andon.cli.status import FAILED, INTERRUPTED, OK, TERMINATED
+from andon.cli.streams import tell
 from andon.cli.summary import Tally, summary
 from andon.cli.target import load
 from andon.cli.task import ItemTask
@@ -83,18 +83,16 @@ class _Run:
                 problems.append(self._ledger.broken)
             if self._reporter is not None:
                 self._reporter.finish(self._progress(), reason)
-            with suppress(OSError):  # nobody listens any more; the exit status still tells
-                sys.stderr.write(
-                    summary(
-                        tally,
-                        reason,
-                        problems,
-                        signalled=signals.name,
-                        seconds=time.monotonic() - self._started,
-                        output=self._options.output,
-                    )
+            tell(
+                summary(
+                    tally,
+                    reason,
+                    problems,
+                    signalled=signals.name,
+                    seconds=time.monotonic() - self._started,
+                    output=self._options.output,
                 )
-                sys.stderr.flush()
+            )
         if signals.first is not None:
             return TERMINATED if signals.first == signal.SIGTERM else INTERRUPTED
         failed = problems or tally.failed or group is None or group.verdict != Verdict.OK
