@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -84,3 +85,45 @@ def test_nobody_reads_the_demonstration_to_its_end(
     done = shell(script, tmp_path, buffering)
     assert (done.stdout.count("\n"), done.stderr) == (lines, "")
     assert (tmp_path / "status").read_text() == "1\n"
+
+
+def test_the_list_on_standard_input_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_text("a\nb\n")
+    done = shell("andon run true --from - -o list < list", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "andon: error: --output list: that is the file the items come from\n"
+    assert path.read_text() == "a\nb\n"
+
+
+def test_a_device_can_be_input_and_output(tmp_path: Path) -> None:
+    # As a terminal is, where one types the items and reads the results.
+    done = shell("andon run true --from - -o /dev/null < /dev/null", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "output", "before"),
+    [
+        (">> log", "/dev/stdout", ["before"]),
+        (">> log", "log", ["before"]),
+        ("> log", "/dev/stdout", []),
+        ("2>> log >&2", "/dev/stderr", ["before"]),
+    ],
+)
+def test_results_among_what_tasks_print(
+    redirection: str, output: str, before: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    items = [f"item{n}" for n in range(20)]
+    command = f"andon run -j2 -o {output} 'echo said' {' '.join(items)}"
+    done = shell(f"{command} {redirection}", tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    lines = path.read_text().splitlines()
+    results = [json.loads(line) for line in lines if line.startswith("{")]
+    assert sorted(n["index"] for n in results) == list(range(20))
+    assert {n["state"] for n in results} == {"succeeded"}
+    others = [line for line in lines if not line.startswith(("{", "andon: "))]
+    assert others[: len(before)] == before
+    assert sorted(others[len(before) :]) == sorted(f"said {item}" for item in items)

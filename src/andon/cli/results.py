@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
+import sys
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TextIO
 
@@ -41,18 +43,52 @@ class Results(AbstractContextManager["Results"]):
 def open_results(path: str | None, source: str | None = None) -> Results | None:
     """The results file at `path`, emptied; `UsageError` where it cannot be opened.
 
-    `source` is the file that the items come from: the same one would be emptied unread.
+    `source` is where the items come from, `-` for standard input: the same file would be emptied
+    unread. The file that our own standard output or error goes to (/dev/stdout, most of all) is not
+    emptied: the lines stand among what tasks print there.
     """
     if path is None:
         return None
     try:
-        if source is not None and os.path.exists(path) and os.path.samefile(path, source):
-            raise UsageError(f"--output {path}: that is the file the items come from")
-        # No temporary name beside it: a FIFO or /dev/stdout works as well as a file.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        there = _found(path)
+        if there is not None:
+            if source is not None and not stat.S_ISCHR(there.st_mode) and _is(there, source):
+                raise UsageError(f"--output {path}: that is the file the items come from")
+            fd = _our_own(there)
+            if fd is not None:
+                return _results(fd)
+        # No temporary name beside it: a FIFO works as well as a file.
+        return _results(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
     except (OSError, ValueError) as error:
         raise UsageError(f"--output {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _results(fd: int) -> Results:
     return Results(open(fd, "w", encoding="ascii"))
+
+
+def _found(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _is(there: os.stat_result, source: str) -> bool:
+    items = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source)
+    return os.path.samestat(there, items)
+
+
+def _our_own(there: os.stat_result) -> int | None:
+    """A descriptor for what we have open already, so that both share one place in the file."""
+    if stat.S_ISCHR(there.st_mode) or stat.S_ISFIFO(there.st_mode):
+        return None  # they have no place, and an own descriptor blocks as it should
+    for number in (1, 2):
+        with suppress(OSError):  # closed, or open for reading only
+            if os.path.samestat(there, os.fstat(number)):
+                os.write(number, b"")
+                return os.dup(number)
+    return None
 
 
 def record(outcome: Outcome, item: str) -> dict[str, Any]:

@@ -39,8 +39,7 @@ def run(options: RunOptions) -> int:
     call = load(options.target)
     with ExitStack() as stack:
         items = stack.enter_context(open_items(options.items, options.source, options.null))
-        source = None if options.source == "-" else options.source
-        results = open_results(options.output, source)
+        results = open_results(options.output, options.source)
         if results is not None:
             stack.enter_context(results)
         task = ItemTask(call, keep=results is not None)
