@@ -98,6 +98,9 @@ Pair = namedtuple("Pair", "a b")
         (Opaque(), "<opaque>"),
         ([Opaque()], "[<opaque>]"),
         (Mute(), "<Mute: repr() raised ValueError>"),
+        ({1: "x", 2: {None: "y"}}, {"1": "x", "2": {"null": "y"}}),
+        ({1: "x", "1": "y"}, "{1: 'x', '1': 'y'}"),
+        ([{True: 1, "true": 2}], "[{True: 1, 'true': 2}]"),
     ],
 )
 def test_a_value_is_made_plain(value: Any, expected: Any) -> None:

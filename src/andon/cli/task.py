@@ -30,9 +30,17 @@ class ItemTask:
 def plain(value: Any) -> Any:
     """`value` where JSON can hold it as it stands, else its `repr`, shortened."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return json.loads(json.dumps(value, allow_nan=False), object_pairs_hook=_each_its_own)
     except Exception:  # not JSON's kind, not a number, too deep, or a property that raises
         return _repr(value)
+
+
+def _each_its_own(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # JSON's keys are strings: of {1: x, "1": y} it would keep y only.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("two keys are one in JSON")
+    return found
 
 
 def _repr(value: Any) -> str:
