@@ -49,8 +49,9 @@ class AsyncResult(multiprocessing.pool.AsyncResult[T], Generic[T]):
     def wait(self, timeout: float | None = None) -> None:
         """Block up to `timeout` seconds (None: until the call is over)."""
         source = self._source
-        if not self._called:
-            self._keeps._runtime.wait(self._wakeup, self.ready, timeout)
+        runtime = self._keeps._runtime
+        if not self._called and not runtime.callbacks.is_current():
+            runtime.wait(self._wakeup, self.ready, timeout)
         elif isinstance(source, Collector):
             source.wait(timeout)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import ProcessPoolExecutor as _Standard
@@ -19,7 +18,6 @@ from andon._runtime.one_by_one import SubmittedOneByOne
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
-from andon._threads import start
 from andon.errors import TaskCancelledError
 from andon.mapping import streamed
 from andon.outcome import ReasonKind, TraceEvent
@@ -242,12 +240,7 @@ class ProcessPoolExecutor(SharedPool, _Standard):
             self._shut_down(kill=False)
             return
         with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
-            how = {"kill": False}
-            start(
-                threading.Thread(
-                    target=self._shut_down, kwargs=how, name="andon-shutdown", daemon=True
-                )
-            )
+            self._shut_down_elsewhere(kill=False)
 
     def terminate_workers(self) -> None:
         """Shut down at once: what waits never starts, what runs is interrupted, and killed where

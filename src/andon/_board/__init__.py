@@ -13,7 +13,7 @@ Nothing here blocks but `wait_any` (and `Board.wait`).
 
 from __future__ import annotations
 
-from andon._board.bell import POLL_SECONDS, wait_any
+from andon._board.bell import LONGEST, POLL_SECONDS, wait_any
 from andon._board.board import WORDS, Board, Pulled
 from andon._board.registry import adopt, find, joined, own_board
 from andon._board.row import (
@@ -46,6 +46,7 @@ __all__ = [
     "KIND_PARENT",
     "KIND_SHUTDOWN",
     "KIND_SUPERSEDED",
+    "LONGEST",
     "PHASES",
     "PICKLING",
     "POLL_SECONDS",

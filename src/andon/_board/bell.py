@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from andon._board.board import Board
 
 POLL_SECONDS = 0.005
+LONGEST = 86_400.0  # seconds of one wait: systems take no more than a few weeks
 
 
 def make_bell() -> int:
@@ -71,7 +72,7 @@ def wait_any(
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         return False
-                    poller.poll(left)
+                    poller.poll(left if left is None else min(left, LONGEST))
                 return True
     while not stopped():
         left = POLL_SECONDS if deadline is None else deadline - time.monotonic()

@@ -37,6 +37,13 @@ class CallbackThread:
         if not self.put(callback):
             _call(callback)
 
+    def then(self, callback: Callable[[], None]) -> None:
+        """Behind all that it was given until now; here, where that was nothing."""
+        if self._thread is None and self._queue.empty():
+            _call(callback)
+        else:
+            self.run(callback)
+
     def is_current(self) -> bool:
         """Is the calling thread the one that runs them?"""
         return threading.current_thread() is self._thread

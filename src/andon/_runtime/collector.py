@@ -72,6 +72,8 @@ class Collector:
 
     def wait(self, timeout: float | None) -> bool:
         """Block up to `timeout` seconds for the end."""
+        if not self.done:
+            self.group.runtime.check_wait()
         return self._wakeup.wait(lambda: self.done, timeout)
 
     def result(self) -> list[Any]:

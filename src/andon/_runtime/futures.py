@@ -15,7 +15,7 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from andon._runtime.future_lock import FutureLock, Waiters
 from andon._runtime.wakeup import Wakeup
@@ -154,6 +154,9 @@ class Future(_Future[T], Generic[T]):
         text = super().__repr__()
         return text.replace("=pending", "=running", 1) if self._state == RUNNING else text
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a future stays in its process: pass its result, or submit what needs it")
+
     def result(self, timeout: float | None = None) -> T:
         """The task's value; blocks up to `timeout` seconds (None: until it is over).
 
@@ -167,6 +170,8 @@ class Future(_Future[T], Generic[T]):
                 return self._result  # type: ignore[no-any-return]
             return super().result(0)
         except CancelledError:
+            if self._stored not in _CANCELLED:
+                raise  # the task's own
             raise self._cancelled() from None
         finally:
             del self  # or the error's traceback would lead back here, and keep both alive
@@ -177,6 +182,8 @@ class Future(_Future[T], Generic[T]):
             self._wait(timeout)
             return super().exception(0)
         except CancelledError:
+            if self._stored not in _CANCELLED:
+                raise  # the task's own
             raise self._cancelled() from None
         finally:
             del self

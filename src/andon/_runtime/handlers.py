@@ -16,6 +16,7 @@ Invariants
 from __future__ import annotations
 
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -102,8 +103,18 @@ class Handlers:
             handler is self._note
             or any(handler is each for each in RESPECTFUL)
             or handler is signal.default_int_handler
-            or isinstance(handler, partial)
+            or _is_of_asyncio(handler)
         )
+
+
+def _is_of_asyncio(handler: Any) -> bool:
+    """Is it the one by which `asyncio.run` takes Ctrl-C? (`andon.aio` sees to that.)"""
+    runners: Any = sys.modules.get("asyncio.runners")
+    return (
+        runners is not None
+        and isinstance(handler, partial)
+        and isinstance(getattr(handler.func, "__self__", None), runners.Runner)
+    )
 
 
 handlers = Handlers()

@@ -20,11 +20,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType, FrameType
 from typing import Any, Protocol, TypeVar
 
 from andon._gate import RESPECTFUL, Gate, gate
 from andon._runtime import registry
+from andon._threads import start
 from andon._worker.signals import get_handler
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -120,7 +122,8 @@ class InterruptBridge:
         there the key came too late."""
         timer = threading.Timer(_MOMENT, _interrupt_main)
         timer.daemon = True
-        timer.start()
+        with suppress(RuntimeError):  # no thread can be had, or the program is over
+            start(timer)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._depth:

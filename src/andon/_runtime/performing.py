@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 import time
+from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -64,6 +65,7 @@ class Performer:
         self._taking = False
         self._notices: deque[Callable[[], None]] = deque()
         self._delivery = threading.Lock()
+        self._deliverer = 0  # the thread that holds it
         self.listener = Listener(name, self._deliver)
         self._sleeps_until = -math.inf  # of the driver: -inf while it is awake
 
@@ -249,6 +251,7 @@ class Performer:
             if not self._delivery.acquire(blocking=False):
                 return
             try:
+                self._deliverer = get_ident()
                 while notices and not self.listener.busy:
                     notice = notices.popleft()
                     try:
@@ -256,6 +259,7 @@ class Performer:
                     except BaseException as error:  # a bug of ours: nobody may be left waiting
                         self.crash(error)
             finally:
+                self._deliverer = 0
                 self._delivery.release()
 
     def _tell_trace(self, t: ac.Trace, index: int | None) -> None:

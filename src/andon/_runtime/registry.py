@@ -72,7 +72,7 @@ def shut_down(runtime: Runtime) -> None:
     if runtime.foreign or runtime.closing:
         return
     if runtime.finishes:
-        runtime.wait_idle()
+        runtime.wait_idle(callbacks=True)
     _kill(runtime)
 
 
@@ -85,7 +85,7 @@ def _at_exit() -> None:
     try:
         for runtime in runtimes():
             if runtime.finishes:  # an executor, which waits here; a Ctrl-C ends the wait
-                runtime.wait_idle()
+                runtime.wait_idle(callbacks=True)
     finally:
         with uninterrupted, ExitStack() as all_of_them:
             for runtime in runtimes():

@@ -15,8 +15,10 @@ from __future__ import annotations
 import math
 import threading
 import time
+from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from andon._core import events as ev
@@ -236,9 +238,28 @@ class Runtime(Submitter):
         self.check_wait()
         return self._driver.wait(wakeup, ready, timeout)
 
-    def wait_idle(self) -> None:
-        """Block until every task of every group is over."""
-        self.idle.wait(lambda: not self._tasks or self.crashed is not None)
+    def wait_idle(self, *, callbacks: bool) -> None:
+        """Block until every task of every group is over; with `callbacks`, until those have run
+        that were to be called then, and what they have submitted is over as well (S47)."""
+        while True:
+            self.idle.wait(lambda: not self._tasks or self.crashed is not None)
+            if not callbacks or self.callbacks.is_current():
+                return
+            self._wait_called()
+            if not self._tasks or self.crashed is not None:
+                return
+
+    def _wait_called(self) -> None:
+        called: list[bool] = []
+
+        def note() -> None:
+            called.append(True)
+            self.idle.notify()
+
+        with self._lock:  # behind the notices of tasks that are over, and then their callbacks
+            self._notices.append(partial(self.callbacks.then, note))
+        self._deliver()
+        self.idle.wait(lambda: bool(called) or self.crashed is not None)
 
     def wait_prepared(self, group: Group) -> None:
         """Block until every worker that was started has run the initializer, or the group stops."""
@@ -258,9 +279,12 @@ class Runtime(Submitter):
 
     def must_not_wait(self) -> bool:
         """Would blocking in this thread hold up what it waits for? The collector may run a
-        finalizer in the driver, or in a thread that holds the lock."""
+        finalizer in the driver, in who delivers, or in a thread that holds the lock."""
         return (
-            self._driver.is_current() or self.listener.is_current() or bool(self._lock._is_owned())
+            self._driver.is_current()
+            or self.listener.is_current()
+            or self._deliverer == get_ident()
+            or bool(self._lock._is_owned())
         )
 
     def dismiss(self) -> None:
@@ -279,8 +303,8 @@ class Runtime(Submitter):
         self._check_own()
         if self.must_not_wait():
             raise RuntimeError(
-                "this thread drives the pool, or runs its log handlers; it cannot wait for one of "
-                "its tasks"
+                "this thread drives the pool, or runs its log handlers or trace function; it "
+                "cannot wait for one of its tasks"
             )
 
     def close(self, within: float = 10.0) -> None:

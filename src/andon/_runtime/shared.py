@@ -7,6 +7,7 @@ import time
 import warnings
 import weakref
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -130,14 +131,20 @@ class SharedPool:
     @sheltered
     def _shut_down(self, *, kill: bool, interrupted: bool = False) -> None:
         """Stop or finish everything, then end the workers. Idempotent. `interrupted`: because of
-        a Ctrl-C that has been raised already; one that comes meanwhile is raised at the end."""
+        a Ctrl-C that has been raised already; one that comes meanwhile is raised at the end.
+
+        While accepted work is waited for, a signal handler of the program's own may raise: then the
+        pool is as it was, but takes no more work, and may be shut down again."""
         runtime = self._runtime
         if runtime.foreign:
+            return
+        if runtime.must_not_wait():  # a finalizer, most likely
+            with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
+                self._shut_down_elsewhere(kill=kill)
             return
         with gate:
             bridged = bridge.enter(int(interrupted))
             try:
-                self._finalizer.detach()
                 if bridged:
                     runtime.heed_interrupts()
                 if kill:
@@ -145,15 +152,30 @@ class SharedPool:
                 elif interrupted:
                     runtime.stop(self._loose, ReasonKind.INTERRUPT, "Ctrl-C")
                 else:
-                    self._finish()
+                    gate.wait(self._finish)
                 runtime.leave_body(self._loose)
-                runtime.wait_idle()
-                runtime.close(_END)
+                if kill:
+                    runtime.wait_idle(callbacks=False)
+                else:
+                    gate.wait(partial(runtime.wait_idle, callbacks=not interrupted))
+                self._finalizer.detach()
+                try:
+                    runtime.close(_END)
+                finally:
+                    self._release()
             finally:
-                self._release()
                 again = bridged and bridge.leave()
         if again and not interrupted:
             raise KeyboardInterrupt
+
+    def _shut_down_elsewhere(self, *, kill: bool) -> None:
+        """In a thread. Raises RuntimeError where none can be had."""
+        how = {"kill": kill}
+        start(
+            threading.Thread(
+                target=self._shut_down, kwargs=how, name="andon-shutdown", daemon=True
+            )
+        )
 
 
 def _abandon(runtime: Runtime, kind: str, held: bool) -> None:

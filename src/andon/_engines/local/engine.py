@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from andon._board import POLL_SECONDS, joined, own_board
+from andon._board import LONGEST, POLL_SECONDS, joined, own_board
 from andon._core.events import AttemptEnded, Broke
 from andon._engines.cpus import cpu_count
 from andon._engines.local import inbox, system
@@ -262,7 +262,7 @@ class LocalEngine:
         if at != math.inf:
             left = max(0.0, at - time.monotonic())
             timeout = left if timeout is None else min(timeout, left)
-        return timeout
+        return None if timeout is None else min(timeout, LONGEST)
 
     def _nudge(self) -> None:
         """There is news for `pump`, from another thread."""
