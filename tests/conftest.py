@@ -56,7 +56,6 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before = leaks.Snapshot.take()
     with leaks.heard_errors() as heard:
         yield
-        leaks.close_idle_templates()
         left = leaks.wait_for_leftovers(before)
     lines = left.lines() + heard
     if lines:

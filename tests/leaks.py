@@ -269,6 +269,7 @@ def wait_for_leftovers(before: Snapshot, within: float = 2.0) -> Leftovers:
     gc.collect()  # what only a cycle holds is not left behind; a warning out of it is heard here
     deadline = time.monotonic() + within
     while True:
+        close_idle_templates()  # also that of a pool which has closed just now, in some thread
         left = Leftovers.find(before)
         if not left or time.monotonic() >= deadline:
             return left
