@@ -12,8 +12,8 @@ import pytest
 
 import andon as andon_package
 from andon.cli import main
-from tests.cli.command import andon, read_results, started
-from tests.support import Stage, eventually
+from tests.cli.command import andon, environment, read_results, started
+from tests.support import Stage, eventually, run_python
 
 WORK = """
 import os, sys, time
@@ -68,6 +68,20 @@ def die(item):
 
 def opaque(item):
     return lambda: item
+"""
+
+BROKEN = """
+import sys
+from andon.cli import main, run
+from andon.cli.items import ListedItems
+
+class Broken(ListedItems):
+    def rest(self, *_):
+        raise OSError(5, "Input/output error")
+
+run.open_items = lambda *_: Broken(["a", "b"])
+if __name__ == "__main__":
+    sys.exit(main(["run", "true", "a", "b"]))
 """
 
 
@@ -326,16 +340,12 @@ def test_an_input_without_an_end_of_a_line_is_told(here: Path) -> None:
     assert second.startswith("andon: 0 done, 0 failed, 0 stopped, 0 never started; the input was ")
 
 
-def test_an_error_of_reading_after_a_stop_is_told(here: Path) -> None:
-    with open(here / "list", "wb") as file:
-        file.write(b"bad\na\n")
-        file.truncate(1 << 30)
-    done = andon("run", "work.py:check", "--from", "list", "-j1", "-o", "r.jsonl", cwd=here)
+def test_an_error_of_reading_the_rest_is_told(here: Path) -> None:
+    done = run_python(["-c", BROKEN], cwd=here, env=environment())
     assert done.returncode == 1
-    assert "ValueError: bad is no good" in done.stderr
-    assert "InputError: no end of a line in " in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [n["item"] for n in read_results(here / "r.jsonl")] == ["bad", "a"]
+    first, second = done.stderr.splitlines()
+    assert first == "andon: error: OSError: [Errno 5] Input/output error"
+    assert second.startswith("andon: 2 done, 0 failed, 0 stopped, 0 never started in ")
 
 
 # Refused -----------------------------------------------------------------------------------------
