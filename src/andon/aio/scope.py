@@ -12,6 +12,8 @@ Invariants
     meanwhile is noted, stops the group, and leaves at the end.
  3. The body and the siblings are cancelled after those who await the failed task have been handed
     its error: their step of the loop comes first (stopping.py).
+ 4. Where the body was closed (`_gone`), the task that ran it is not touched any more; what siblings
+    raise from then on goes to the loop's exception handler.
 """
 
 from __future__ import annotations
