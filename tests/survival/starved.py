@@ -33,7 +33,8 @@ def of_descriptors(method: str) -> None:
         before = set(executor.map(pid, range(20)))
         _none_left()
         deaths = [executor.submit(die) for _ in range(2)]
-        assert all(type(d.exception(20)) is andon.WorkerDiedError for d in deaths)
+        errors = [d.exception(20) for d in deaths]
+        assert all(type(error) is andon.WorkerDiedError for error in errors), errors
         waiting = [executor.submit(double, i) for i in range(10)]
         time.sleep(0.3)  # it tries, and fails, a few times
         print("while starved", sum(f.done() for f in waiting))
