@@ -1027,6 +1027,31 @@ def test_s4_a_group_closes_after_its_last_outcome_whatever_the_policy_decides(se
     assert policy.seen == [CANCELLED]
 
 
+def test_s39_a_policys_decision_says_after_which_outcome_it_came() -> None:
+    line = Line(slots=1)
+    line.open(policy=_StopsAtACancel())
+    line.submit(10)
+    line.submit(11)
+    line.submit(12)
+    line.cancel(11)
+    stopping = one(line.actions, ac.GroupStopping)
+    assert stopping.ahead, "of the outcome, which is told after it (S6)"
+    assert stopping.reason.message == "the policy stopped the group after task 1"
+    decided = [a.task for a in of(line.actions, ac.Resolve) if a.decides]
+    assert decided == [11], "task 12 is cancelled by it"
+
+
+@pytest.mark.parametrize("kind", [ReasonKind.FAILURE, ReasonKind.CANCEL])
+def test_s11_only_the_cord_of_a_failure_is_ahead_of_an_outcome(
+    line: Line, kind: ReasonKind
+) -> None:
+    line.submit(10)
+    assert one(line.cord(1, kind), ac.GroupStopping).ahead is (kind is ReasonKind.FAILURE)
+    assert not any(a.decides for a in of(line.fail(1), ac.Resolve)), "it was decided before"
+    line.open(2)
+    assert not one(line.stop(group=2), ac.GroupStopping).ahead
+
+
 # The race table, row by row ---------------------------------------------------------------------
 
 

@@ -80,7 +80,8 @@ class Resolve(Action):
     """Items `index` to `index + count` of a task have their outcome; exactly once each (S4).
 
     `timeout` is set where the task's own timeout ended it; `dead` where a worker's death did
-    (`payload` then holds the facts of the death).
+    (`payload` then holds the facts of the death). `decides`: after this one the policy stopped the
+    group.
     """
 
     task: int
@@ -93,6 +94,7 @@ class Resolve(Action):
     payload: Any
     timeout: float | None = None
     dead: bool = False
+    decides: bool = False
 
 
 @record()
@@ -104,12 +106,17 @@ class TaskOver(Action):
 
 @record()
 class GroupStopping(Action):
-    """The decision is taken: verdict and reason are frozen (S5). Body operations raise now."""
+    """The decision is taken: verdict and reason are frozen (S5). Body operations raise now.
+
+    `ahead`: of the outcome that is its cause. It is on its way: the one that `decides`, or, where a
+    worker has pulled the cord, the failure (S11).
+    """
 
     group: int
     reason: Reason
     verdict: Verdict
     payload: Any = None
+    ahead: bool = False
 
 
 @record()

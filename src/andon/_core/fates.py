@@ -62,6 +62,7 @@ class Fates(Moves):
         grace: float | None = None,
         kill_after: float | None = None,
         payload: Any = None,
+        ahead: bool = False,
     ) -> None:
         if grace is not None and grace < group.grace:  # both only shrink (S9)
             group.grace = grace
@@ -77,7 +78,7 @@ class Fates(Moves):
             self._out.append(PullWord(group.id, group.reason))  # before anyone is told (S6)
         self._move_group(group, trigger, reason)
         if first:
-            self._out.append(GroupStopping(group.id, group.reason, group.verdict, payload))
+            self._out.append(GroupStopping(group.id, group.reason, group.verdict, payload, ahead))
             pending, group.pending = group.pending, OrderedDict()
             if pending:
                 del self._ready[group.id]
@@ -229,8 +230,13 @@ class Fates(Moves):
             if decision is not Decision.CONTINUE:
                 # The word is pulled before the failed future resolves (S6).
                 soon = decision is Decision.DRAIN
-                message = message or f"task {task.index + index} failed"
-                self._decide(group, ReasonKind.FAILURE, message, task.index + index, soon=soon)
+                source = task.index + index
+                if state is not TaskState.FAILED:
+                    message = f"the policy stopped the group after task {source}"
+                elif not message:
+                    message = f"task {source} failed"
+                resolve.decides = group.reason is None
+                self._decide(group, ReasonKind.FAILURE, message, source, soon=soon, ahead=True)
             self._out.append(resolve)
         if task.over:
             self._finish(task)

@@ -266,7 +266,8 @@ class Machine(Fates):
                 task.failing = item
                 if task.cancel_from is None:
                     task.cancel_from = item + 1  # it failed before anything was asked of it (S3)
-        self._decide(group, e.kind, e.message, source)
+        failed = e.kind is ReasonKind.FAILURE
+        self._decide(group, e.kind, e.message, source, ahead=failed)
         self._close_if_over(group)
 
     # Dispatching ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from andon._runtime.calls import Calls
 from andon._runtime.surroundings import Variables
 from andon._runtime.wakeup import Wakeup
 from andon.errors import GroupClosedError, WrongProcessError
-from andon.outcome import Outcome, Reason, ReasonKind, TaskState, Verdict
+from andon.outcome import Outcome, Reason, TaskState, Verdict
 from andon.policy import Policy, Stats
 from andon.token import Token
 
@@ -64,8 +64,8 @@ class Group:
         self._sorted_of = 0
         self.never_started = 0
         self.failures: list[Outcome] = []
-        self.failed = False  # has the first failure been delivered?
         self.reason: Reason | None = None
+        self.ahead = False  # of the outcome that is its cause; until that is delivered
         self.verdict: Verdict | None = None
         self.broken: BaseException | None = None  # why the whole pool gave up, if it did
         self.over = False  # in the machine; set under the lock
@@ -93,17 +93,14 @@ class Group:
         if self.keep_outcomes:
             self._kept.append(run)
 
-    def record(self, outcome: Outcome) -> bool:
-        """Note another outcome, at delivery; True for the first failure."""
+    def record(self, outcome: Outcome) -> None:
+        """Note another outcome, at delivery."""
         if self.keep_outcomes:
             self._kept.append(outcome)
         if outcome.state is not TaskState.FAILED:
             self.never_started += outcome.started is False
-            return False
-        first, self.failed = not self.failed, True
-        if self.keep_failures:
+        elif self.keep_failures:
             self.failures.append(outcome)
-        return first
 
     def owns_failure(self, error: BaseException) -> bool:
         """Is this very object the error of one of our tasks? (S31)"""
@@ -111,15 +108,9 @@ class Group:
 
     @property
     def told(self) -> bool:
-        """Has the failure that stopped it arrived, and with it what its worker had done before?
-        The cord is quicker than the report (S11)."""
-        return (
-            self.reason is None
-            or self.reason.kind is not ReasonKind.FAILURE
-            or self.failed
-            or self.broken is not None
-            or self.closed
-        )
+        """Has the outcome that stopped it arrived, and with it what its worker had done before?
+        The cord is quicker than the report (S11), and a policy's decision than its outcome (S6)."""
+        return not self.ahead or self.closed
 
     def check(self) -> None:
         """A checkpoint of the body: raises `Cancelled` once the group is stopping (S14)."""

@@ -185,6 +185,7 @@ class Performer:
                     group.verdict = action.verdict
                     if action.payload is not None:
                         group.broken = anew(action.payload)
+                    group.ahead = action.ahead
                     group.reason = action.reason
                     self._notices.append(partial(self._notify, group))
                     self._give_up_calls(group)
@@ -275,12 +276,13 @@ class Performer:
             run = Run(task, resolve)
             group.record_run(run)
             task.sink.take_run(task, run)
-            return
-        for outcome in outcomes_of(task, resolve, group.reason):
-            first = group.record(outcome)
-            task.sink.take(task, outcome)
-            if first and group.reason is not None:
-                self._notify(group)
+        else:
+            for outcome in outcomes_of(task, resolve, group.reason):
+                group.record(outcome)
+                task.sink.take(task, outcome)
+        if group.ahead and (resolve.decides or resolve.state is TaskState.FAILED):
+            group.ahead = False
+            self._notify(group)
 
     def _over(self, task: Task) -> None:
         # References to arguments go as soon as they can.

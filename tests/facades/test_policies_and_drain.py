@@ -1,0 +1,109 @@
+"""Policies of one's own, and groups that drain.
+
+The rules: S6, S7, S9, S11, S14, S35, S37, S39, S40, S45, S50.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+import andon
+from tests.facades.tasks import sleep_long, square
+from tests.support import Stage
+
+MakeStage = Callable[..., Stage]
+
+
+class Until:
+    """Stops the group when enough have succeeded; raises nothing."""
+
+    failures_only = False
+    first_failure_decides = False
+    raises = False
+
+    def __init__(self, enough: int, answer: andon.Decision = andon.Decision.CANCEL) -> None:
+        self.enough = enough
+        self.answer = answer
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        return self.answer if stats.succeeded >= self.enough else andon.Decision.CONTINUE
+
+
+class AtACancel(Until):
+    """Stops the group when a task of it is cancelled."""
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        return self.answer if state == "cancelled" else andon.Decision.CONTINUE
+
+
+both = pytest.mark.parametrize("answer", [andon.Decision.CANCEL, andon.Decision.DRAIN])
+
+
+def taken(results: Iterable[Any]) -> list[Any]:
+    """What comes before it is stopped."""
+    got = []
+    try:
+        for each in results:
+            got.append(each)
+    except andon.TaskCancelledError:
+        pass
+    return got
+
+
+# A policy that stops the group after something else than a failure ------------------------------
+
+
+@both
+@pytest.mark.parametrize("ordered", [True, False])
+def test_S39_a_map_ends_where_a_success_stops_its_group(
+    answer: andon.Decision, ordered: bool
+) -> None:
+    got: list[int] = []
+    with andon.TaskGroup(workers=2, policy=Until(3, answer)) as tg:
+        for value in tg.imap(square, range(1000), ordered=ordered, buffersize=1):
+            got.append(value)
+        raise AssertionError("the group's Cancelled ends the loop (S14)")
+    assert {0, 1, 4} <= set(got), "what stopped it is handed out first (S45)"
+    assert len(got) < 1000
+    reason = tg.reason
+    assert reason is not None and reason.kind == "failure"
+    assert reason.message == f"the policy stopped the group after task {reason.source}"
+
+
+@both
+def test_S39_the_whole_calls_end_as_well(answer: andon.Decision) -> None:
+    policy = lambda: Until(3, answer)  # noqa: E731
+    with pytest.raises(andon.TaskCancelledError, match="the policy stopped the group after task"):
+        andon.map(square, range(1000), workers=2, policy=policy, buffersize=1)
+    results = andon.imap(square, range(1000), workers=2, policy=policy, buffersize=1)
+    assert {0, 1, 4} <= set(taken(results))
+
+
+def test_S39_a_cancelled_task_may_stop_its_group(stage: MakeStage) -> None:
+    running = stage("running")
+    with andon.TaskGroup(workers=2, policy=AtACancel(0)) as tg:
+        alone = tg.submit(sleep_long, running)
+        running.wait()
+        for value in tg.imap(square, range(100_000), buffersize=1):
+            if value == 25:
+                alone.cancel()
+        raise AssertionError("the group's Cancelled ends the loop (S14)")
+    assert tg.reason is not None
+    assert str(tg.reason) == "failure: the policy stopped the group after task 0 (task 0)"
+
+
+def test_S39_a_loop_is_told_of_it_too() -> None:
+    async def main() -> tuple[list[int], andon.Reason | None]:
+        got = []
+        async with andon.aio.TaskGroup(workers=2, policy=Until(3)) as tg:
+            async for value in tg.imap(square, range(1000), buffersize=1):
+                got.append(value)
+        return got, tg.reason
+
+    got, reason = asyncio.run(main())
+    assert {0, 1, 4} <= set(got) and len(got) < 1000
+    assert reason is not None and "the policy stopped the group" in reason.message
