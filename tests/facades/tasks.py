@@ -62,6 +62,12 @@ def pull(reason: str) -> None:
     andon.current_token().cancel(reason)
 
 
+def pull_when(go: Stage, reason: str) -> str:
+    go.hold()
+    andon.current_token().cancel(reason)
+    return "pulled"
+
+
 def wait_for(event: andon.Token, running: Stage) -> bool:
     running.reach()
     return event.wait(30)
@@ -74,6 +80,15 @@ def set_event(box: dict[str, Any]) -> None:
 def inner_group(running: Stage) -> None:
     with andon.TaskGroup(workers=1) as inner:
         inner.submit(sleep_long, running)
+
+
+def drained_group(running: Stage, draining: Stage) -> None:
+    with andon.TaskGroup(workers=2, policy=andon.fail_fast("soon")) as inner:
+        inner.submit(sleep_long, running)
+        inner.submit(fail, "the inner one")
+        while inner.reason is None:
+            time.sleep(0.005)
+        draining.reach()
 
 
 class Custom(Exception):

@@ -12,8 +12,15 @@ from typing import Any
 import pytest
 
 import andon
-from tests.facades.tasks import sleep_long, square
-from tests.support import Stage
+from tests.facades.tasks import (
+    drained_group,
+    fail_when,
+    pull_when,
+    sleep_long,
+    square,
+    token_loop,
+)
+from tests.support import Stage, eventually
 
 MakeStage = Callable[..., Stage]
 
@@ -107,3 +114,59 @@ def test_S39_a_loop_is_told_of_it_too() -> None:
     got, reason = asyncio.run(main())
     assert {0, 1, 4} <= set(got) and len(got) < 1000
     assert reason is not None and "the policy stopped the group" in reason.message
+
+
+# A group that drains may still be stopped (S9) ---------------------------------------------------
+
+
+def test_S7_S9_a_task_stops_a_group_that_drains(stage: MakeStage) -> None:
+    running, bad, go = stage("running"), stage("bad"), stage("go")
+    with andon.Pool(3) as pool:
+        with (
+            pytest.raises(ExceptionGroup) as caught,
+            andon.TaskGroup(pool=pool, policy=andon.fail_fast("soon")) as tg,
+        ):
+            tg.submit(token_loop, running)
+            tg.submit(pull_when, go, "enough")
+            tg.submit(fail_when, bad)
+            running.wait()
+            bad.release()
+            eventually(lambda: tg.reason)
+            go.release()
+        assert [str(error) for error in caught.value.exceptions] == ["bad"]
+        assert tg.reason is not None and tg.reason.kind == "failure", "the first stays (S8)"
+        stopped, puller, _ = tg.outcomes
+        assert (stopped.state, stopped.stopped_by) == ("cancelled", "token")
+        assert puller.value == "pulled"
+        assert pool.apply(square, (3,)) == 9, "the pool is as good as before"
+
+
+def test_S50_S9_a_linked_event_stops_a_group_that_drains(stage: MakeStage) -> None:
+    running, bad, enough = stage("running"), stage("bad"), andon.Event()
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=2, policy=andon.fail_fast("soon"), token=enough) as tg,
+    ):
+        tg.submit(sleep_long, running)
+        tg.submit(fail_when, bad)
+        running.wait()
+        bad.release()
+        eventually(lambda: tg.reason)
+        enough.set()
+    assert [str(error) for error in caught.value.exceptions] == ["bad"]
+    assert tg.outcomes[0].stopped_by == "interrupt"
+
+
+def test_S37_S9_the_outer_stop_reaches_a_group_that_drains(stage: MakeStage) -> None:
+    running, draining = stage("running"), stage("draining")
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=1, grace=20.0, kill_after=20.0) as tg,
+    ):
+        tg.submit(drained_group, running, draining)
+        running.wait()
+        draining.wait()
+        tg.cancel("the outer one")
+    (inner,) = caught.value.exceptions
+    assert isinstance(inner, ExceptionGroup), "it has left by itself, and was not killed"
+    assert [str(error) for error in inner.exceptions] == ["the inner one"]

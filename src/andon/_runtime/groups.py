@@ -70,6 +70,7 @@ class Group:
         self.broken: BaseException | None = None  # why the whole pool gave up, if it did
         self.over = False  # in the machine; set under the lock
         self.closed = False
+        self.stopped = False  # its word is pulled: it does not merely drain; set under the lock
         self.in_main = False  # opened in the main thread: Ctrl-C stops it
         self.changed = Wakeup()  # at the decision and at the end
         self.on_stopping: list[Callable[[], None]] = []

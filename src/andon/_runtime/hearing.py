@@ -26,7 +26,7 @@ def hear(
     """Look at the words and links of these groups. `who_pulled` turns a row into the attempt and
     the item that its worker is at."""
     for group in groups:
-        if group.reason is None:
+        if not group.stopped:
             _look_at_word(group, take, who_pulled)
             check_links(group, take)
 
@@ -44,8 +44,9 @@ def _look_at_word(
 
 
 def check_links(group: Group, take: Take) -> None:
-    """Stop the group if a token that it is linked to has been set (S37, S50)."""
-    if group.reason is not None:
+    """Stop the group if a token that it is linked to has been set (S37, S50); also one that drains,
+    which then runs no further (S9)."""
+    if group.stopped:
         return
     for token, is_parent in group.links:
         if token.is_set():

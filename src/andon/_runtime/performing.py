@@ -167,6 +167,7 @@ class Performer:
                     self._tasks[action.part] = whole.rest(action.part, action.lo)
                 case ac.PullWord():
                     group = self._groups[action.group]
+                    group.stopped = True
                     self._pull_word(group.token, action.reason)
                     if group.reason is not None:  # it was draining, and is stopped now
                         self._notices.append(partial(self._notify, group))
