@@ -77,6 +77,22 @@ def set_event(box: dict[str, Any]) -> None:
     box["event"].set()
 
 
+def fail_when_stopped(running: Stage) -> None:
+    try:
+        sleep_long(running)
+    except andon.Cancelled:
+        pass
+    raise ValueError("a real failure")  # not out of the unwinding (S52)
+
+
+def sleep_on(running: Stage) -> None:
+    """Trusted, for it has used its token, and lets nobody stop it."""
+    andon.check()
+    running.reach()
+    while True:
+        time.sleep(1)
+
+
 def inner_group(running: Stage) -> None:
     with andon.TaskGroup(workers=1) as inner:
         inner.submit(sleep_long, running)

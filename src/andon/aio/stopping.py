@@ -13,7 +13,7 @@ from collections.abc import Callable
 from andon._cancelled import raise_cancelled
 from andon._gate import gate
 from andon._grouping import Grouping
-from andon._runtime.scope import Stop
+from andon._runtime.leaving import Stop
 from andon._runtime.tasks import Task
 from andon.aio.kept import Keeper
 from andon.aio.lane import Lane
