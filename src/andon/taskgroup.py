@@ -17,6 +17,7 @@ from andon._runtime.sending import submit_failure
 from andon._runtime.streams import Stream
 from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError, anew
 from andon.outcome import Outcome, ReasonKind, StoppedBy
+from andon.token import check_reason
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -183,6 +184,7 @@ class TaskGroup(Grouping):
 
         Returns at once, from any thread or callback. Idempotent; the first reason wins.
         """
+        check_reason(reason)
         group = self._entered().group
         group.runtime.stop(group, ReasonKind.CANCEL, reason)
 

@@ -131,8 +131,7 @@ class Token:
 
         The first reason stays; setting it again does nothing. Works in tasks too.
         """
-        if not isinstance(reason, str):
-            raise TypeError(f"the reason must be a str, not {type(reason).__name__}")
+        check_reason(reason)
         with gate:
             state = current
             if self._is_own():
@@ -197,6 +196,12 @@ class Token:
 
 
 Event = Token
+
+
+def check_reason(reason: object) -> None:
+    """Refuse what is no reason where it is given."""
+    if not isinstance(reason, str):
+        raise TypeError(f"the reason must be a str, not {type(reason).__name__}")
 
 
 def _arrived(ident: str, slot: int, clear: int) -> Token:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
@@ -120,3 +121,22 @@ def test_a_group_is_used_once() -> None:
 def test_cancelled_cannot_be_made_by_users() -> None:
     with pytest.raises(TypeError, match="current_token"):
         andon.Cancelled("mine")
+
+
+@pytest.mark.parametrize("reason", [None, ValueError("why"), b"why"])
+def test_the_reason_of_a_stop_is_a_string(reason: Any) -> None:
+    words = "the reason must be a str, not " + type(reason).__name__
+    with andon.TaskGroup(engine="inline") as tg:
+        with pytest.raises(TypeError, match=words):
+            tg.cancel(reason)
+        assert tg.submit(square, 3).result() == 9, "nothing has happened"
+    with pytest.raises(TypeError, match=words):
+        andon.Event().cancel(reason)
+
+    async def main() -> int:
+        async with andon.aio.TaskGroup(engine="inline") as tg:
+            with pytest.raises(TypeError, match=words):
+                tg.cancel(reason)
+            return await tg.submit(square, 3)
+
+    assert asyncio.run(main()) == 9

@@ -15,6 +15,7 @@ from andon.aio.scope import LoopScope
 from andon.aio.streams import Bell, Feed, Results, in_step
 from andon.outcome import Outcome, ReasonKind
 from andon.taskgroup import open_stream
+from andon.token import check_reason
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -212,6 +213,7 @@ class TaskGroup(LoopScope):
 
         Returns at once, from any thread or callback. Idempotent; the first reason wins.
         """
+        check_reason(reason)
         self._entered()
         self._order((ReasonKind.CANCEL, reason, None))
 
