@@ -483,8 +483,9 @@ class World:
     def _give_back(self, t: Try, index: int) -> None:
         task, view = self.tasks[t.task], self.groups[t.group]
         end, whole = t.hi, task.size
-        late = not t.cur < index <= end or task.owner_asked or view.reason is not None
+        late = not t.cur < index <= end or task.owner_asked or view.pulled
         late = late or t.cause is not None
+        drains = view.reason is not None
         if t.cur < index <= end:
             t.hi, t.at, t.soon = index, index - 1, False
         actions = self._handle(ev.GivenBack(t.id, index))
@@ -496,7 +497,9 @@ class World:
             assert [(a.attempt, a.soon) for a in stops] == [(t.id, False)], "S35"
         else:
             assert stops == [], "S35: nobody asked for this one"
-        if index == end:
+        if drains:
+            assert actions == stops, "S12: what is given back must not start"
+        if index == end or drains:
             return
         split = actions[0]
         assert type(split) is ac.Split and split.task == t.task, split

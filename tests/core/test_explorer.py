@@ -71,6 +71,8 @@ PLANS = [
          users=("leave 1", "item 2.0", "item 2.1", "cancel 1")),
     Plan("calls that travel together, soon", (("soon", None),), _LONG_SPAN,
          users=("leave 1", "item 1.1", "soon 1")),
+    Plan("calls that travel together, one before them, soon", (("soon", None),),
+         ((1, 1, None), (1, 3, None)), slots=2, users=("leave 1", "item 2.0", "item 2.1")),
     Plan("a timeout, everything", tasks=((1, 1, 3.0),), wide=True,
          users=("leave 1", "halt 1", "soon 1", "cancel 1")),
     Plan("timeouts and a deadline", (("all", 4.0),), ((1, 1, 3.0), (1, 1, 5.0)), slots=2,

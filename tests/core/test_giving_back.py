@@ -7,7 +7,7 @@ import pytest
 from andon._core import actions as ac
 from andon._core import events as ev
 from andon.outcome import TaskState
-from andon.policy import collect_all
+from andon.policy import Decision, Stats, collect_all
 from tests.core.test_machine import Line, of
 
 
@@ -124,3 +124,48 @@ def test_s35_an_item_that_is_alone_with_the_engine_is_stopped_at_once() -> None:
         (1, TaskState.CANCELLED, False)
     ]
     assert of(line.actions, ac.Send)[-1].lo == 2
+
+
+class _Drains:
+    failures_only = True
+    first_failure_decides = False
+    raises = False
+
+    def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
+        return Decision.DRAIN if stats.failed else Decision.CONTINUE
+
+
+@pytest.mark.parametrize("drains_first", [True, False])
+def test_s35_one_of_several_is_stopped_in_a_group_that_drains(drains_first: bool) -> None:
+    line = Line(slots=2)
+    line.open(1, policy=_Drains())
+    line.submit(10, size=3)
+    line.submit(11)
+    steps = [
+        lambda: line.fail(2),
+        lambda: of(line.post(ev.TaskCancelAsked(10, item=0)), ac.StopAttempt),
+    ]
+    told = [step() for step in (steps if drains_first else steps[::-1])]
+    assert [ac.StopAttempt(1, 5.0, 2.0, soon=True)] in told, "where is it?"
+    assert give_back(line, 1, 1) == [ac.StopAttempt(1, 5.0, 2.0)], "S12: the rest does not start"
+    line.stopped(1, 0)
+    line.end(1)
+    first, rest = line.outcomes(10)
+    assert (first.started, first.cancel_requested) == (True, True)
+    assert (rest.index, rest.count, rest.started) == (1, 2, False)
+    assert first.state is rest.state is TaskState.CANCELLED
+
+
+def test_s35_an_item_that_is_not_asked_to_stop_runs_on_in_a_group_that_drains() -> None:
+    line = Line(slots=2)
+    line.open(1, policy=_Drains())
+    line.submit(10, size=3)
+    line.submit(11)
+    line.fail(2)
+    line.post(ev.TaskCancelAsked(10, item=2))
+    assert give_back(line, 1, 1) == []
+    line.succeed(1, 0)
+    line.end(1)
+    first, rest = line.outcomes(10)
+    assert first.state is TaskState.SUCCEEDED and not first.cancel_requested
+    assert (rest.count, rest.started) == (2, False)

@@ -127,7 +127,8 @@ class Machine(Fates):
             return  # its outcome came first
         group = task.group
         if e.item is not None and (e.item != task.lo or task.size > task.lo + 1):
-            if task.lo <= e.item < task.size and not group.stopping:
+            # Where all is stopped, this one is as well; a group that drains lets it run.
+            if task.lo <= e.item < task.size and group.state is not GroupState.CANCELLING:
                 self._cancel_item(task, e.item)
             return
         if task.state is TaskState.PENDING:
@@ -217,17 +218,18 @@ class Machine(Fates):
         task = self._attempts.get(e.attempt)
         if task is None or not task.lo < e.index <= task.hi:
             return  # it came late
-        if task.group.stopping or task.stop_cause is not None:
+        group = task.group
+        if group.state is GroupState.CANCELLING or task.stop_cause is not None:
             return  # the end of the attempt says what becomes of them
         at = e.index - 1
-        if e.index < task.hi:
+        if e.index < task.hi and not group.stopping:  # else as above: they must not start (S12)
             rest = self._cut(task, e.index)
             # So many took long, and the rest may be like them; and two workers may want some.
             rest.step = min(e.index - task.begun_from, (rest.size - rest.lo + 1) // 2)
             self._queue_first(rest)
             self._cancel_items(rest)
         if at in task.cancels:  # the one that runs, and there is no other any more
-            self._ask_stop(task, StopCause.ITEM, task.group.grace, task.group.kill_after)
+            self._ask_stop(task, StopCause.ITEM, group.grace, group.kill_after)
 
     def _died(self, e: ev.Died) -> None:
         task = self._attempt(e.attempt, e)
