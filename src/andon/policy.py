@@ -86,6 +86,11 @@ def fail_fast(halt: str = "now") -> Policy:
     return _FailFast(Decision.CANCEL if now else Decision.DRAIN, first_failure_decides=now)
 
 
+def may_raise(policy: Policy) -> bool:
+    """Can failures be raised at the end? One of a user's own may say so as late as it decides."""
+    return policy.raises or type(policy) is not _CollectAll
+
+
 def collect_all() -> Policy:
     """No failure stops the group or is raised; read them in the outcomes."""
     return _CollectAll()

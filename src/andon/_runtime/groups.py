@@ -14,8 +14,10 @@ from andon._runtime.surroundings import Variables
 from andon._runtime.wakeup import Wakeup
 from andon.errors import GroupClosedError, WrongProcessError
 from andon.outcome import Outcome, Reason, TaskState, Verdict
-from andon.policy import Policy, Stats
+from andon.policy import Policy, Stats, may_raise
 from andon.token import Token
+
+_RECENT = 100  # failures that a group remembers for a while, where nobody will ask for them
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
@@ -101,7 +103,10 @@ class Group:
         if outcome.state is not TaskState.FAILED:
             self.never_started += outcome.started is False
         elif self.keep_failures:
-            self.failures.append(outcome)
+            failures = self.failures
+            failures.append(outcome)
+            if len(failures) > _RECENT and not (self.keep_outcomes or may_raise(self.policy)):
+                del failures[: _RECENT // 2]  # the body may be about to raise one of the last (S31)
 
     def owns_failure(self, error: BaseException) -> bool:
         """Is this very object the error of one of our tasks? (S31)"""
