@@ -24,6 +24,8 @@ from andon._worker.signals import unwinding
 from andon._worker.state import BY_TOKEN, NOTHING, current
 from andon.token import DONE, TASK, Token, body_token, own_token, wait_as_task
 
+_LONGEST = 1e9  # seconds that a shield holds; the row has 64 bits for the nanoseconds of its end
+
 __all__ = ["check", "current_token", "set_body_hook", "shield", "sleep", "task_token"]
 
 
@@ -88,7 +90,7 @@ class shield:
     def __init__(self, max_seconds: float) -> None:
         if not (max_seconds >= 0 and math.isfinite(max_seconds)):
             raise ValueError(f"max_seconds must be a finite number from 0 up, got {max_seconds!r}")
-        self._nanoseconds = int(max_seconds * 1e9)
+        self._nanoseconds = int(min(max_seconds, _LONGEST) * 1e9)
         self._attempt: int = NOTHING
 
     def __enter__(self) -> None:
@@ -98,9 +100,9 @@ class shield:
                 return
             self._attempt = state.attempt
             state.use()
-            state.shield_depth += 1
-            if state.shield_depth == 1:
+            if state.shield_depth == 0:
                 state.shield(time.monotonic_ns() + self._nanoseconds)
+            state.shield_depth += 1
 
     def __exit__(
         self,

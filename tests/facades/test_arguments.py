@@ -140,3 +140,16 @@ def test_the_reason_of_a_stop_is_a_string(reason: Any) -> None:
             return await tg.submit(square, 3)
 
     assert asyncio.run(main()) == 9
+
+
+def depth_after_a_shield_of(seconds: float) -> tuple[int, bool]:
+    from andon._worker.state import current
+
+    with andon.shield(seconds):
+        held = current.shielded()
+    return current.shield_depth, held
+
+
+@pytest.mark.parametrize("seconds", [1e9, 1.9e10, 1e300])
+def test_S18_a_shield_of_any_length(seconds: float) -> None:
+    assert andon.map(depth_after_a_shield_of, [seconds], workers=1) == [(0, True)]
