@@ -170,3 +170,74 @@ def test_S37_S9_the_outer_stop_reaches_a_group_that_drains(stage: MakeStage) -> 
     (inner,) = caught.value.exceptions
     assert isinstance(inner, ExceptionGroup), "it has left by itself, and was not killed"
     assert [str(error) for error in inner.exceptions] == ["the inner one"]
+
+
+# Policies that are not what they should be -------------------------------------------------------
+
+
+class Incomplete:
+    raises = True
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        return andon.Decision.CONTINUE
+
+
+class Forgetful(Until):
+    """Its author forgot a `return`."""
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        return None  # type: ignore[return-value]
+
+
+def test_S39_what_a_policy_lacks_is_told_at_once() -> None:
+    policy: Any = Incomplete()
+    for surface in (andon.TaskGroup, andon.Pool, andon.ProcessPoolExecutor):
+        with pytest.raises(TypeError, match="it has no failures_only, first_failure_decides"):
+            surface(workers=1, policy=policy)
+    with pytest.raises(TypeError, match="is not complete"):
+        andon.map(square, [1], policy=lambda: policy)
+
+
+def test_S39_an_answer_that_is_no_decision_is_an_error() -> None:
+    """And no silent stop."""
+    with pytest.raises(andon.InternalError, match="answered None, which is no andon"):
+        andon.map(square, [1, 2], workers=1, policy=Forgetful(0))
+
+
+# Failures that nobody will ask for ---------------------------------------------------------------
+
+
+class OwnError(Exception):
+    pass
+
+
+def fail_always(number: int) -> None:
+    raise OwnError(number)
+
+
+class Tolerate(Until):
+    """Says only as it decides that what has failed is to be raised."""
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        if stats.failed < self.enough:
+            return andon.Decision.CONTINUE
+        self.raises = True
+        return andon.Decision.CANCEL
+
+
+def test_S46_failures_that_are_collected_from_a_stream_are_not_kept() -> None:
+    errors = andon.imap(fail_always, range(2000), workers=2, policy=andon.collect_all())
+    taken = sum(isinstance(error, OwnError) for error in errors)
+    assert taken == 2000
+    with andon.TaskGroup(workers=2, policy=andon.collect_all(), keep_outcomes=False) as tg:
+        last = list(tg.imap(fail_always, range(2000)))[-1]
+        kept = tg._entered().group.failures
+        assert len(kept) <= 100
+        assert any(outcome.error is last for outcome in kept), "the body may be about to raise it"
+
+
+def test_S40_but_those_that_a_policy_may_yet_raise_are() -> None:
+    with pytest.raises(OwnError) as caught:
+        andon.map(fail_always, range(5000), workers=2, policy=lambda: Tolerate(150))
+    notes = [note for note in caught.value.__notes__ if note.startswith("also failed")]
+    assert len(notes) >= 149

@@ -228,6 +228,8 @@ class Fates(Moves):
         else:
             decision = policy.on_outcome(stats, state)
             if decision is not Decision.CONTINUE:
+                if not isinstance(decision, Decision):  # a forgotten `return` is no wish to stop
+                    raise TypeError(f"{policy!r} answered {decision!r}, which is no andon.Decision")
                 # The word is pulled before the failed future resolves (S6).
                 soon = decision is Decision.DRAIN
                 source = task.index + index

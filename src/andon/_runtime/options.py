@@ -20,6 +20,7 @@ from andon.policy import Policy, fail_fast
 
 GRACE = 5.0
 KILL_AFTER = 2.0
+_OF_A_POLICY = ("failures_only", "first_failure_decides", "raises")
 _COUNTS = ("workers", "max_workers", "processes")
 _NO_PLAIN = 0x20 | 0x80 | 0x200  # flags of code: generators, coroutines, asynchronous generators
 _METHODS = ("fork", "forkserver", "spawn") if sys.platform == "linux" else ("spawn",)
@@ -139,6 +140,12 @@ def make_policy(policy: Any) -> Policy:
         raise TypeError(
             f"policy must be made by andon.fail_fast(), andon.collect_all() or the like, "
             f"not {policy!r}"
+        )
+    missing = [name for name in _OF_A_POLICY if not hasattr(policy, name)]
+    if missing or not callable(policy.on_outcome):
+        raise TypeError(
+            f"policy {policy!r} is not complete: it needs the method on_outcome and the attributes "
+            f"{', '.join(_OF_A_POLICY)}" + (f"; it has no {', '.join(missing)}" if missing else "")
         )
     return policy  # type: ignore[no-any-return]
 
