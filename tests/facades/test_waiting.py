@@ -314,10 +314,13 @@ def test_a_time_limit_by_a_signal_breaks_no_pool(start_method: str) -> None:
 
 @pytest.mark.usefixtures("alarms")
 def test_a_time_limit_ends_a_wait_for_a_group(start_method: str) -> None:
-    with pytest.raises(Alarm):
+    """As if the body had raised it (S31): in a group of errors, even for one (S43)."""
+    with pytest.raises(ExceptionGroup) as caught:
         with andon.TaskGroup(workers=2, start_method=start_method, grace=0.1) as tg:
             tg.submit(time.sleep, 60)
             signal.setitimer(signal.ITIMER_REAL, 0.3)
+    assert [type(error) for error in caught.value.exceptions] == [Alarm]
+    assert tg.reason is not None and tg.reason.kind == "body"
 
 
 def test_a_handler_may_ask_the_pool_that_it_interrupts(start_method: str) -> None:
