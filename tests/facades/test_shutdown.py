@@ -14,6 +14,7 @@ import pytest
 
 import andon
 from andon._runtime import shared
+from andon._runtime.callbacks import CallbackThread
 from tests.support import allowed, eventually, run_python
 
 PATIENCE = 20.0  # seconds
@@ -116,6 +117,100 @@ def test_a_handler_may_raise_there(
     stop.set()
     end()
     assert future.result(0) is True
+
+
+def test_a_handler_that_raises_in_the_midst_of_it_is_held_back(
+    start_method: str,
+    alarm: Callable[[Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two waits, where code of ours must not be left half-way."""
+
+    def late() -> None:
+        raise Late
+
+    executor = andon.ProcessPoolExecutor(1, start_method=start_method)
+    alarm(late)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    executor.submit(double, 1).result(PATIENCE)
+    callbacks = executor._runtime.callbacks
+
+    def then(call: Callable[[], None]) -> None:
+        signal.raise_signal(signal.SIGALRM)
+        CallbackThread.then(callbacks, call)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "then", then)
+        with pytest.raises(Late):
+            executor.shutdown()
+    executor.shutdown()
+
+
+INTERRUPTED = """\
+import os, signal, sys, threading, time, andon
+from andon._runtime import shared
+shared._END = 0.2
+executor = andon.ProcessPoolExecutor(1, start_method=sys.argv[1], grace=0.1, kill_after=0.1)
+over = threading.Event()
+def key(after, number=signal.SIGINT):
+    timer = threading.Timer(after, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
+def fail(*_):
+    raise ValueError("out of a handler")
+"""
+
+
+def test_S32_a_key_ends_the_wait_for_a_callback_that_hangs(start_method: str) -> None:
+    program = INTERRUPTED + (
+        "executor.submit(abs, -1).add_done_callback(lambda future: over.wait(30))\n"
+        "key(0.3)\n"
+        "begun = time.monotonic()\n"
+        "try:\n"
+        "    executor.shutdown()\n"
+        "except KeyboardInterrupt:\n"
+        "    print('left', time.monotonic() - begun < 15)\n"
+        "over.set()\n"
+    )
+    result = run_python(["-c", program, start_method])
+    assert (result.stdout, result.stderr) == ("left True\n", "")
+
+
+def test_S32_a_key_is_not_lost_to_the_error_of_a_handler(start_method: str) -> None:
+    program = INTERRUPTED + (
+        "signal.signal(signal.SIGALRM, fail)\n"
+        "running = executor.submit(time.sleep, 30)\n"
+        "while not running.running():\n"
+        "    time.sleep(0.01)\n"
+        "stop = executor._runtime.interrupt\n"
+        "executor._runtime.interrupt = lambda count: key(0.1, signal.SIGALRM)\n"
+        "key(0.1)\n"
+        "try:\n"
+        "    executor.shutdown()\n"
+        "except KeyboardInterrupt as interrupt:\n"
+        "    print(*interrupt.__notes__)\n"
+        "executor.kill_workers()\n"
+        "executor.shutdown()\n"
+    )
+    result = run_python(["-c", program, start_method])
+    assert (result.stdout, result.stderr) == ("also raised: ValueError: out of a handler\n", "")
+
+
+def test_S14_what_an_outer_group_raises_in_the_wait_of_an_inner_one_leaves_it(
+    start_method: str, alarm: Callable[[Callable[[], object]], None]
+) -> None:
+    left: list[bool] = []
+    with andon.TaskGroup(workers=1, start_method=start_method) as outer:
+
+        def look() -> None:
+            outer.cancel("enough")
+            outer.token.check()
+
+        alarm(look)
+        with andon.TaskGroup(workers=1, start_method=start_method, grace=0.1) as inner:
+            inner.submit(time.sleep, 30)
+        left.append(True)
+    assert not left and (inner.verdict, outer.verdict) == ("cancelled", "cancelled")
 
 
 # Callbacks ---------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
+from andon._gate import gate
 from andon._runtime.groups import Group
 from andon._runtime.pacing import MOST_WAITING
 from andon._runtime.streams import Stream
@@ -72,7 +74,7 @@ class FinishingStream(Stream):
 
     def wait_read(self) -> None:
         """Block until the input was read to its end, or nobody wants it any more."""
-        self._wakeup.wait(self._is_read)
+        gate.wait(partial(self._wakeup.wait, self._is_read))
 
     def _is_read(self) -> bool:
         return self._exhausted or self._error is not None or self._nobody_asks()

@@ -60,12 +60,24 @@ class Leaving:
         absorbed, interrupted, late = self._end(error)
         if not late:
             return self.conclude(error, owner, absorbed, interrupted)
+        outer = next((e for e in late if isinstance(e, Cancelled)), None)
+        late = [e for e in late if not isinstance(e, Cancelled | GeneratorExit)]
+        if not late:
+            self.conclude(outer or error, owner, False, interrupted)
+            if outer is None:
+                return False
+            raise outer
         # What came to an end here is in the `__context__` of what a signal handler raised.
         ours = absorbed or error is None or isinstance(error, GeneratorExit | Cancelled)
         errors = late if ours or error is None else [error, *late]
         bare = next((e for e in errors if isinstance(e, KeyboardInterrupt | SystemExit)), None)
         if bare is None:
-            return self.conclude(errors[-1], owner, False, interrupted, errors[:-1])
+            try:
+                return self.conclude(errors[-1], owner, False, interrupted, errors[:-1])
+            except KeyboardInterrupt as interrupt:
+                for each in errors:
+                    note(interrupt, f"also raised: {describe(each)}")
+                raise
         for each in errors:
             if each is not bare:
                 note(bare, f"also raised: {describe(each)}")
@@ -171,6 +183,8 @@ class Leaving:
             except BaseException as error:
                 crashed = self.runtime.crashed is not None
                 if hard is not None or crashed or self.runtime.must_not_wait():
+                    for each in late:
+                        note(error, f"also raised: {describe(each)}")
                     raise
                 absorbed, stop = self.judge(error)
                 if not absorbed:
@@ -202,9 +216,9 @@ class Leaving:
             return False, (ReasonKind.INTERRUPT, "Ctrl-C", None)
         if isinstance(error, GeneratorExit):
             return False, (ReasonKind.CANCEL, "the loop over its results was left", None)
-        if group.owns_failure(error):
+        source = next((o.index for o in list(group.failures) if o.error is error), None)
+        if source is not None:
             # A task's own error leaves the body: it is that failure, not a second one (S31).
-            source = next(o.index for o in group.failures if o.error is error)
             return False, (ReasonKind.FAILURE, f"task {source} failed", source)
         return False, (ReasonKind.BODY, describe(error), None)
 

@@ -31,6 +31,7 @@ from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
 from andon._runtime.handlers import handlers
 from andon._runtime.hearing import check_links
+from andon._runtime.interrupts import bridge
 from andon._runtime.room import TO_OPEN, TO_STOP, check_room
 from andon._runtime.submitting import Submitter
 from andon._runtime.surroundings import Variables
@@ -240,40 +241,48 @@ class Runtime(Submitter):
 
     def wait_idle(self, *, callbacks: bool) -> None:
         """Block until every task of every group is over; with `callbacks`, until those have run
-        that were to be called then, and what they have submitted is over as well (S47)."""
+        that were to be called then, and what they have submitted is over as well (S47): a Ctrl-C
+        that was noted, or a close by somebody else, ends that. The program's own signal handlers
+        run meanwhile, and may raise; not so without `callbacks`, where all has been stopped."""
+        if not callbacks:
+            self.idle.wait(self._is_idle)
+            return
         while True:
-            self.idle.wait(lambda: not self._tasks or self.crashed is not None)
-            if not callbacks or self.callbacks.is_current():
-                return
-            self._wait_called()
-            if not self._tasks or self.crashed is not None:
+            gate.wait(partial(self.idle.wait, self._is_idle))
+            if self.callbacks.is_current() or not self._wait_called() or self._is_idle():
                 return
 
-    def _wait_called(self) -> None:
+    def _is_idle(self) -> bool:
+        return not self._tasks or self.crashed is not None
+
+    def _wait_called(self) -> bool:
         called: list[bool] = []
 
         def note() -> None:
             called.append(True)
             self.idle.notify()
 
-        with self._lock:  # behind the notices of tasks that are over, and then their callbacks
-            self._notices.append(partial(self.callbacks.then, note))
-        self._deliver()
-        self.idle.wait(lambda: bool(called) or self.crashed is not None)
+        def over() -> bool:
+            given_up = self.closing or self.crashed is not None
+            return bool(called) or given_up or (gate.on_main() and bridge.pending)
+
+        with gate:
+            with self._lock:  # behind the notices of tasks that are over, and then their callbacks
+                self._notices.append(partial(self.callbacks.then, note))
+            self._deliver()
+        gate.wait(partial(self.idle.wait, over))
+        return bool(called)
 
     def wait_prepared(self, group: Group) -> None:
         """Block until every worker that was started has run the initializer, or the group stops."""
         if self._caps.preparing():
             self._prepares = True
-            self.idle.wait(
-                lambda: (
-                    group.reason is not None
-                    or group.over
-                    or self.closing
-                    or self.crashed is not None
-                    or not self._caps.preparing()
-                )
-            )
+
+            def prepared() -> bool:
+                over = group.reason is not None or group.over or self.closing
+                return over or self.crashed is not None or not self._caps.preparing()
+
+            gate.wait(partial(self.idle.wait, prepared))
 
     # Waiting and closing -------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ import time
 import warnings
 import weakref
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +18,9 @@ from andon._runtime.options import open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.surroundings import check_variables
+from andon._runtime.tasks import note
 from andon._threads import start
+from andon._words import describe
 from andon.errors import PoolClosedError
 from andon.outcome import ReasonKind
 from andon.policy import Policy, collect_all
@@ -142,6 +143,7 @@ class SharedPool:
             with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
                 self._shut_down_elsewhere(kill=kill)
             return
+        error: BaseException | None = None
         with gate:
             bridged = bridge.enter(int(interrupted))
             try:
@@ -152,21 +154,20 @@ class SharedPool:
                 elif interrupted:
                     runtime.stop(self._loose, ReasonKind.INTERRUPT, "Ctrl-C")
                 else:
-                    gate.wait(self._finish)
+                    self._finish()
                 runtime.leave_body(self._loose)
-                if kill:
-                    runtime.wait_idle(callbacks=False)
-                else:
-                    gate.wait(partial(runtime.wait_idle, callbacks=not interrupted))
+                runtime.wait_idle(callbacks=not (kill or interrupted))
                 self._finalizer.detach()
                 try:
                     runtime.close(_END)
                 finally:
                     self._release()
+            except BaseException as failed:
+                error = failed
+                raise
             finally:
-                again = bridged and bridge.leave()
-        if again and not interrupted:
-            raise KeyboardInterrupt
+                if bridged and bridge.leave() and not interrupted:
+                    raise _interrupt(error) from None
 
     def _shut_down_elsewhere(self, *, kill: bool) -> None:
         """In a thread. Raises RuntimeError where none can be had."""
@@ -176,6 +177,14 @@ class SharedPool:
                 target=self._shut_down, kwargs=how, name="andon-shutdown", daemon=True
             )
         )
+
+
+def _interrupt(error: BaseException | None) -> KeyboardInterrupt:
+    """That of a Ctrl-C which came meanwhile, and is raised in the place of another error."""
+    interrupt = KeyboardInterrupt()
+    if error is not None:
+        note(interrupt, f"also raised: {describe(error)}")
+    return interrupt
 
 
 def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
