@@ -168,8 +168,8 @@ def test_a_stop_while_the_rest_of_a_span_runs_elsewhere(stage: MakeStage) -> Non
         tg.cancel("enough")
     states = [o.state for o in tg.outcomes]
     assert len(states) == 20 and set(states) == {"succeeded", "cancelled"}
-    assert [o.started for o in tg.outcomes if not o.ok and o.index in (3, 7)] == [True, True]
-    assert tg.outcomes[11].started is False  # both workers were held before it
+    # Two of them were held, in what order the parts of the span have come to the workers.
+    assert sorted(tg.outcomes[i].started for i in (3, 7, 11)) == [False, True, True]  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("at", [0, 1, 500, 999])

@@ -26,11 +26,19 @@ def die() -> None:
     os._exit(9)
 
 
+def _two(executor: andon.ProcessPoolExecutor) -> set[int]:
+    """Its workers, once both are there: one alone may do all that there is meanwhile."""
+    found: set[int] = set()
+    while len(found) < 2:
+        found.update(executor.map(pid, range(20)))
+    return found
+
+
 def of_descriptors(method: str) -> None:
     """None are left in the parent when its workers die; later there are some again."""
     old = resource.getrlimit(resource.RLIMIT_NOFILE)
     with andon.ProcessPoolExecutor(2, start_method=method) as executor:
-        before = set(executor.map(pid, range(20)))
+        before = _two(executor)
         _none_left()
         deaths = [executor.submit(die) for _ in range(2)]
         errors = [d.exception(20) for d in deaths]
@@ -82,12 +90,13 @@ def of_descriptors_at_once(method: str) -> None:
 def of_processes(method: str) -> None:
     """The template can fork no more when the workers die; later it can again."""
     with andon.ProcessPoolExecutor(2, start_method=method) as executor:
-        before = set(executor.map(pid, range(20)))
+        before = _two(executor)
         template = _template()
         old = resource.prlimit(template, resource.RLIMIT_NPROC)
         resource.prlimit(template, resource.RLIMIT_NPROC, (1, old[1]))
         deaths = [executor.submit(die) for _ in range(2)]
-        assert all(type(d.exception(20)) is andon.WorkerDiedError for d in deaths)
+        errors = [d.exception(20) for d in deaths]
+        assert all(type(error) is andon.WorkerDiedError for error in errors), errors
         waiting = [executor.submit(double, i) for i in range(10)]
         time.sleep(0.3)
         print("while starved", sum(f.done() for f in waiting))
