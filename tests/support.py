@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
@@ -232,6 +232,17 @@ def wait_gone(pids: Iterable[int], within: float = PATIENCE) -> float:
         what=f"the end of the processes {pids}",
     )
     return time.monotonic() - began
+
+
+def opened(start_method: str, *, executor: bool) -> tuple[Any, Callable[..., Any]]:
+    """An executor or a pool of two workers, and how a call is submitted to it for a future."""
+    import andon  # the tools of these tests are tested without it
+
+    if executor:
+        pool: Any = andon.ProcessPoolExecutor(2, start_method=start_method)
+        return pool, pool.submit
+    pool = andon.Pool(2, start_method=start_method)
+    return pool, lambda fn, *args: pool.apply_async(fn, args)._source
 
 
 def run_python(

@@ -239,8 +239,7 @@ class ProcessPoolExecutor(SharedPool, _Standard):
         if wait:
             self._shut_down(kill=False)
             return
-        with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
-            self._shut_down_elsewhere(kill=False)
+        self._shut_down_elsewhere(kill=False)
 
     def terminate_workers(self) -> None:
         """Shut down at once: what waits never starts, what runs is interrupted, and killed where

@@ -88,7 +88,7 @@ def fail_fast(halt: str = "now") -> Policy:
 
 def may_raise(policy: Policy) -> bool:
     """Can failures be raised at the end? One of a user's own may say so as late as it decides."""
-    return policy.raises or type(policy) is not _CollectAll
+    return type(policy) is not _CollectAll
 
 
 def collect_all() -> Policy:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.pool
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -19,7 +18,7 @@ from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
-from andon._threads import start
+from andon._threads import leave_to
 from andon.errors import InternalError
 from andon.mapping import Results, streamed
 from andon.outcome import TraceEvent
@@ -212,8 +211,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         runtime = self._runtime
         if len(runtime._groups) == 1 and not runtime.capabilities.preparing():
             runtime.dismiss()  # they leave while we see to the rest
-        with suppress(RuntimeError):  # no thread can be had: `join` sees to it, or the exit
-            start(threading.Thread(target=self._wind_up, name="andon-closer", daemon=True))
+        leave_to("andon-closer", self._wind_up)
 
     @sheltered
     def terminate(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 import andon
 from andon._runtime import shared
 from andon._runtime.callbacks import CallbackThread
-from tests.support import allowed, eventually, run_python
+from tests.support import allowed, eventually, opened, run_python
 
 PATIENCE = 20.0  # seconds
 
@@ -225,7 +225,7 @@ def test_S47_callbacks_are_waited_for(
     called: list[int] = []
 
     def slow(value: int) -> None:
-        time.sleep(0.1)
+        time.sleep(0.2)
         called.append(value)
 
     if how == "join":
@@ -237,22 +237,20 @@ def test_S47_callbacks_are_waited_for(
         return
     executor = andon.ProcessPoolExecutor(1, start_method=start_method)
 
+    submitted = threading.Event()  # it takes no more once we have left
+
     def again(_: Any) -> None:
-        time.sleep(0.1)
         executor.submit(double, 21).add_done_callback(lambda f: slow(f.result()))
+        submitted.set()
 
     for i in range(3):
         executor.submit(double, i).add_done_callback(lambda f: slow(f.result()))
     executor.submit(double, 3).add_done_callback(again)
+    assert submitted.wait(PATIENCE)
     if how == "with":
         with executor:
-            while len(called) < 3:
-                time.sleep(0.01)
-            time.sleep(0.15)  # it takes no more once we have left
+            pass
     else:
-        while len(called) < 3:
-            time.sleep(0.01)
-        time.sleep(0.15)
         executor.shutdown()
     assert called == [0, 2, 4, 42]
 
@@ -326,16 +324,7 @@ def make_acts(how: str) -> Acts:
 @pytest.mark.parametrize("how", ["terminate", "join", "shutdown"])
 def test_a_pool_is_ended_by_who_drives_it(start_method: str, how: str) -> None:
     """As a finalizer does that the collector runs there: a thread sees to it."""
-    pool: Any
-    if how == "shutdown":
-        pool = andon.ProcessPoolExecutor(2, start_method=start_method)
-        submit = pool.submit
-    else:
-        pool = andon.Pool(2, start_method=start_method)
-
-        def submit(fn: Any, *args: Any) -> Any:
-            return pool.apply_async(fn, args)._source
-
+    pool, submit = opened(start_method, executor=how == "shutdown")
     _pool[:] = [pool]
     try:
         stop = andon.Event()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import andon
-from tests.support import Stage, allowed, eventually, run_python
+from tests.support import Stage, allowed, eventually, opened, run_python
 from tests.survival.bombs import double
 from tests.survival.poison import raise_it, sleep
 
@@ -369,16 +369,7 @@ def test_S47_a_callback_that_cancels_its_group(start_method: str, stage: MakeSta
 
 @pytest.mark.parametrize("how", ["close", "terminate", "shutdown", "shutdown-no-wait"])
 def test_S47_callbacks_that_close_the_pool(start_method: str, how: str) -> None:
-    pool: Any
-    if how.startswith("shutdown"):
-        pool = andon.ProcessPoolExecutor(2, start_method=start_method)
-        submit = pool.submit
-    else:
-        pool = andon.Pool(2, start_method=start_method)
-
-        def submit(fn: Any, *args: Any) -> Any:
-            return pool.apply_async(fn, args)._source
-
+    pool, submit = opened(start_method, executor=how.startswith("shutdown"))
     called: list[str] = []
     over = threading.Event()
 

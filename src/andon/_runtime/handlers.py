@@ -103,11 +103,11 @@ class Handlers:
             handler is self._note
             or any(handler is each for each in RESPECTFUL)
             or handler is signal.default_int_handler
-            or _is_of_asyncio(handler)
+            or is_of_asyncio(handler)
         )
 
 
-def _is_of_asyncio(handler: Any) -> bool:
+def is_of_asyncio(handler: Any) -> bool:
     """Is it the one by which `asyncio.run` takes Ctrl-C? (`andon.aio` sees to that.)"""
     runners: Any = sys.modules.get("asyncio.runners")
     return (

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from andon._cancelled import Cancelled
 from andon._gate import gate
@@ -15,8 +13,8 @@ from andon._runtime.endings import note_failures, raise_group
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.runtime import Runtime
-from andon._runtime.tasks import note
-from andon._threads import start
+from andon._runtime.tasks import note_also
+from andon._threads import leave_to
 from andon._words import describe
 from andon.errors import TaskCancelledError
 from andon.outcome import ReasonKind
@@ -58,14 +56,12 @@ class Leaving:
                 self.runtime.check_wait()  # says so
             return False
         absorbed, interrupted, late = self._end(error)
-        if not late:
-            return self.conclude(error, owner, absorbed, interrupted)
         outer = next((e for e in late if isinstance(e, Cancelled)), None)
         late = [e for e in late if not isinstance(e, Cancelled | GeneratorExit)]
         if not late:
-            self.conclude(outer or error, owner, False, interrupted)
             if outer is None:
-                return False
+                return self.conclude(error, owner, absorbed, interrupted)
+            self.conclude(outer, owner, False, interrupted)
             raise outer
         # What came to an end here is in the `__context__` of what a signal handler raised.
         ours = absorbed or error is None or isinstance(error, GeneratorExit | Cancelled)
@@ -75,12 +71,9 @@ class Leaving:
             try:
                 return self.conclude(errors[-1], owner, False, interrupted, errors[:-1])
             except KeyboardInterrupt as interrupt:
-                for each in errors:
-                    note(interrupt, f"also raised: {describe(each)}")
+                note_also(interrupt, errors)
                 raise
-        for each in errors:
-            if each is not bare:
-                note(bare, f"also raised: {describe(each)}")
+        note_also(bare, errors)
         self.conclude(bare, owner, False, interrupted)
         if bare is error:
             return False
@@ -141,12 +134,7 @@ class Leaving:
         """The collector drops an iterator of ours where nobody may wait: stop it, and leave the
         rest to a thread."""
         self._tell(error)
-        with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
-            start(
-                threading.Thread(
-                    target=self._end, args=(error,), name="andon-leaver", daemon=True
-                )
-            )
+        leave_to("andon-leaver", self._end, error)
 
     @sheltered
     def _end(self, error: BaseException | None) -> tuple[bool, bool, list[BaseException]]:
@@ -183,8 +171,7 @@ class Leaving:
             except BaseException as error:
                 crashed = self.runtime.crashed is not None
                 if hard is not None or crashed or self.runtime.must_not_wait():
-                    for each in late:
-                        note(error, f"also raised: {describe(each)}")
+                    note_also(error, late)
                     raise
                 absorbed, stop = self.judge(error)
                 if not absorbed:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 import weakref
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -18,9 +16,8 @@ from andon._runtime.options import open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.surroundings import check_variables
-from andon._runtime.tasks import note
-from andon._threads import start
-from andon._words import describe
+from andon._runtime.tasks import note_also
+from andon._threads import leave_to
 from andon.errors import PoolClosedError
 from andon.outcome import ReasonKind
 from andon.policy import Policy, collect_all
@@ -140,8 +137,7 @@ class SharedPool:
         if runtime.foreign:
             return
         if runtime.must_not_wait():  # a finalizer, most likely
-            with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
-                self._shut_down_elsewhere(kill=kill)
+            self._shut_down_elsewhere(kill=kill)
             return
         error: BaseException | None = None
         with gate:
@@ -167,24 +163,12 @@ class SharedPool:
                 raise
             finally:
                 if bridged and bridge.leave() and not interrupted:
-                    raise _interrupt(error) from None
+                    interrupt = KeyboardInterrupt()
+                    note_also(interrupt, () if error is None else (error,))
+                    raise interrupt from None
 
     def _shut_down_elsewhere(self, *, kill: bool) -> None:
-        """In a thread. Raises RuntimeError where none can be had."""
-        how = {"kill": kill}
-        start(
-            threading.Thread(
-                target=self._shut_down, kwargs=how, name="andon-shutdown", daemon=True
-            )
-        )
-
-
-def _interrupt(error: BaseException | None) -> KeyboardInterrupt:
-    """That of a Ctrl-C which came meanwhile, and is raised in the place of another error."""
-    interrupt = KeyboardInterrupt()
-    if error is not None:
-        note(interrupt, f"also raised: {describe(error)}")
-    return interrupt
+        leave_to("andon-shutdown", self._shut_down, kill=kill)
 
 
 def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
@@ -195,12 +179,7 @@ def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
     if runtime.closing:
         return
     # The collector runs in any thread, perhaps in the driver, perhaps under the lock.
-    with suppress(RuntimeError):  # no thread can be had: the interpreter's exit sees to it
-        start(
-            threading.Thread(
-                target=registry.shut_down, args=(runtime,), name="andon-abandoned", daemon=True
-            )
-        )
+    leave_to("andon-abandoned", registry.shut_down, runtime)
     if not runtime.finishes:  # last: it may be made to raise
         warnings.warn(
             f"an andon {kind} was dropped without being closed; its workers are killed. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from bisect import bisect_right, insort
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -248,6 +249,13 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
         stack,
         cleanup,
     )
+
+
+def note_also(error: BaseException, others: Iterable[BaseException]) -> None:
+    """These are not raised: this one is, in their place."""
+    for each in others:
+        if each is not error:
+            note(error, f"also raised: {describe(each)}")
 
 
 def note(error: BaseException, text: str) -> None:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from andon._gate import RESPECTFUL, gate
+from andon._runtime.handlers import is_of_asyncio
 from andon.aio.members import interrupted
 
 
@@ -38,9 +39,7 @@ class StandIn:
         if self._holds and handler == self._handler:
             self._holds += 1
             return True
-        if not isinstance(handler, partial):
-            return False
-        if not isinstance(getattr(handler.func, "__self__", None), asyncio.Runner):
+        if not is_of_asyncio(handler):
             return False
         self._theirs, self._holds, self._pending = handler, 1, 0
         self._run_is_over = False
