@@ -134,6 +134,39 @@ def test_an_exception_whose_cause_does_not_travel(pool: andon.Pool) -> None:
     assert type(error) is ValueError and "CarriesALock" in str(error.__cause__)
 
 
+class SlowError(Exception):
+    """Its pickling takes so many seconds."""
+
+    def __reduce__(self) -> Any:
+        time.sleep(self.args[0])
+        return SlowError, self.args
+
+
+def fail_slowly(seconds: float) -> None:
+    raise SlowError(seconds)
+
+
+@pytest.mark.parametrize(("seconds", "grace"), [(2.3, None), (600.0, 0.1)])
+def test_S11_an_exception_that_is_slow_to_tell(
+    pool: andon.Pool, seconds: float, grace: float | None
+) -> None:
+    """It stops the group at once, and has as long as its group gives a task that clears up."""
+    ladder = {} if grace is None else {"grace": grace, "kill_after": grace}
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(pool=pool, **ladder) as tg,  # type: ignore[arg-type]
+    ):
+        tg.submit(fail_slowly, seconds)
+    (error,) = caught.value.exceptions
+    assert tg.reason is not None and tg.reason.message.endswith(f"SlowError: {seconds}")
+    if grace is None:
+        assert type(error) is SlowError
+    else:
+        assert isinstance(error, andon.WorkerDiedError)
+        assert "while pickling" in str(error) and "its error took too long to come" in str(error)
+    assert pool.apply(abs, (-3,)) == 3
+
+
 def test_exceptions_that_say_nothing(pool: andon.Pool) -> None:
     error = error_of(pool, poison.raise_kind, "Unspeakable")
     assert type(error) is poison.Unspeakable

@@ -23,7 +23,9 @@ from andon._worker import children
 # Before each item of a lane the word is looked at, and most are over in microseconds. An interrupt
 # would stop them no sooner, and cost the worker.
 IN_LANE = 0.002
-TELL_WITHIN = 2.0  # for a worker that has pulled the cord to tell the whole story of its failure
+# At least, for a worker that has pulled the cord to tell the whole story of its failure; longer
+# where the group has more time for its ladder.
+TELL_WITHIN = 2.0
 
 
 class Climber:
@@ -49,7 +51,8 @@ class Climber:
         if worker.ladder is None and _tells(worker, attempt):
             # It is what stops the group, and its error is on the way, however brutal the stop.
             if worker.timer is None:
-                worker.timer = self._timers.at(now + TELL_WITHIN, partial(self._silence, worker))
+                within = max(TELL_WITHIN, grace + kill_after)
+                worker.timer = self._timers.at(now + within, partial(self._silence, worker))
             return
         if worker.ladder is None:
             moment = IN_LANE if worker.begun and worker.row.in_lane else 0.0
@@ -99,7 +102,7 @@ class Climber:
                 self._climb_on(worker)
 
     def _silence(self, worker: WorkerProcess) -> None:
-        worker.killed = True
+        worker.killed = worker.untold = True
         self._crew.kill(worker)
 
 

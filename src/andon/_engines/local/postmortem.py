@@ -53,7 +53,14 @@ def died(worker: WorkerProcess, now: float, ordered: bool, hint: str) -> list[Ev
     begun = worker.begun and row.index == at
     started_at = row.started_at if begun else None
     phase = row.phase if begun else _board.IDLE
-    text = tell(worker, phase if begun else None, "" if ordered else hint)
+    if worker.untold:
+        hint = (
+            ": the task had failed, and stopped its group, but its error took too long to come; "
+            "the reason of the group says what it was"
+        )
+    elif ordered:
+        hint = ""
+    text = tell(worker, phase if begun else None, hint)
     payload = Death(
         pid=worker.pid or 0,
         exitcode=worker.exitcode,
