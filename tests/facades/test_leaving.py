@@ -125,6 +125,20 @@ def test_S9_a_second_one_kills(where: dict[str, Any], stage: MakeStage, disturb:
     assert tg.outcomes[0].stopped_by == "kill"
 
 
+def test_S14_one_that_closes_leaves_the_groups_own_cancelled_absorbed(
+    where: dict[str, Any], stage: MakeStage, disturb: Disturb
+) -> None:
+    running = stage("running")
+    times = {"grace": 1.0, "kill_after": 1.0}
+    with andon.TaskGroup(**where, **times) as tg:
+        tg.submit(sleep_on, running)
+        running.wait()
+        disturb(tg, GeneratorExit())
+        tg.cancel("enough")
+        tg.submit(square, 2)  # raises the group's own Cancelled
+    assert tg.verdict == "cancelled" and tg.reason is not None and tg.reason.message == "enough"
+
+
 # Errors whose own `__str__` raises ---------------------------------------------------------------
 
 
