@@ -247,7 +247,7 @@ def submit_lone(
         reason=group.reason,
         started=False,
         stopped_by=StoppedBy.NEVER_STARTED,
-    ) from next((o.error for o in group.failures), None)
+    ) from next((o.error for o in group.failures), group.mistake)
 
 
 def submit_or_fail(

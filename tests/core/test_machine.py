@@ -1041,6 +1041,35 @@ def test_s39_a_policys_decision_says_after_which_outcome_it_came() -> None:
     assert decided == [11], "task 12 is cancelled by it"
 
 
+@dataclass
+class _Slips(_StopsAtACancel):
+    def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
+        self.seen.append(state)
+        raise ValueError("a slip")
+
+
+def test_s39_a_policy_that_raises_stops_its_group_and_is_asked_no_more() -> None:
+    line = Line(slots=2)
+    policy = _Slips()
+    line.open(policy=policy)
+    for task in (10, 11, 12):
+        line.submit(task)
+    assert kinds(line.succeed(1)) == [
+        "PolicyFailed", "PullWord", "GroupStopping", "StopGroup",
+        "Resolve", "TaskOver",  # that waited
+        "Resolve", "TaskOver",
+    ]  # fmt: skip
+    reason = one(line.actions, ac.GroupStopping).reason
+    assert (reason.source, reason.message) == (0, "the policy raised ValueError: a slip")
+    assert [a.task for a in of(line.actions, ac.Resolve) if a.decides] == [10]
+    line.end(1)
+    line.stopped(2)
+    line.end(2)
+    line.leave()
+    assert line.closed().verdict is Verdict.FAILED
+    assert policy.seen == [OK]
+
+
 @pytest.mark.parametrize("kind", [ReasonKind.FAILURE, ReasonKind.CANCEL])
 def test_s11_only_the_cord_of_a_failure_is_ahead_of_an_outcome(
     line: Line, kind: ReasonKind

@@ -189,6 +189,25 @@ class Forgetful(Until):
         return None  # type: ignore[return-value]
 
 
+class Slip(Until):
+    """It raises once so many have ended, well or not."""
+
+    asked = 0
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        self.asked += 1
+        return andon.Decision(1 / (self.enough - stats.done) and "continue")
+
+
+class Late(Until):
+    """It raises when its own stop has made outcomes."""
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        if state == "cancelled":
+            raise ZeroDivisionError
+        return andon.Decision.CANCEL
+
+
 def test_S39_what_a_policy_lacks_is_told_at_once() -> None:
     policy: Any = Incomplete()
     for surface in (andon.TaskGroup, andon.Pool, andon.ProcessPoolExecutor):
@@ -200,8 +219,77 @@ def test_S39_what_a_policy_lacks_is_told_at_once() -> None:
 
 def test_S39_an_answer_that_is_no_decision_is_an_error() -> None:
     """And no silent stop."""
-    with pytest.raises(andon.InternalError, match="answered None, which is no andon"):
+    with pytest.raises(TypeError, match="answered None, which is no andon"):
         andon.map(square, [1, 2], workers=1, policy=Forgetful(0))
+
+
+def test_S39_a_policy_that_raises_ends_its_group_alone() -> None:
+    """As one more failure, which the user finds: it is not asked again."""
+    policy = Slip(3)
+    with andon.Pool(1) as pool:
+        others = pool.map_async(square, range(100))
+        with (
+            pytest.raises(ExceptionGroup) as caught,
+            andon.TaskGroup(pool=pool, policy=policy) as tg,
+        ):
+            futures = [tg.submit(square, i) for i in range(5)]
+        assert pool.map(square, [2]) == [4] and len(others.get()) == 100
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ZeroDivisionError) and error.__traceback__ is not None
+    assert error.__notes__[0] == "the policy of the group failed so, asked after task 2"
+    assert tg.verdict == "failed" and tg.reason is not None
+    assert tg.reason.message == "the policy raised ZeroDivisionError: division by zero"
+    assert [o.state for o in tg.outcomes] == ["succeeded"] * 3 + ["cancelled"] * 2
+    assert futures[2].result() == 4 and policy.asked == 3
+    with pytest.raises(andon.TaskCancelledError, match="the policy raised"):
+        futures[3].result()
+
+
+def test_S39_each_surface_raises_what_its_policy_raises() -> None:
+    with andon.Pool(1, policy=lambda: Slip(2)) as pool:
+        for call in (pool.map, lambda *args: list(pool.imap(*args)), andon.map):
+            more = {"policy": Slip(2), "workers": 1} if call is andon.map else {}
+            with pytest.raises(ZeroDivisionError) as caught:
+                call(square, range(4), **more)  # type: ignore[operator]
+            assert "asked after task 1" in caught.value.__notes__[0]
+        result = pool.map_async(square, range(4))
+        with pytest.raises(ZeroDivisionError):
+            result.get()
+        assert pool.apply(square, (3,)) == 9, "a call that stands alone has no policy"
+    with (
+        pytest.raises(ZeroDivisionError),
+        andon.ProcessPoolExecutor(1, policy=Slip(1)) as executor,
+    ):
+        assert executor.submit(square, 2).result() == 4
+        with pytest.raises(andon.TaskCancelledError, match="takes no more calls") as refused:
+            executor.submit(square, 3)
+        assert isinstance(refused.value.__cause__, ZeroDivisionError)
+
+
+def test_S39_a_policy_that_raises_after_its_own_decision() -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=1, policy=Late(0)) as tg,
+    ):
+        for number in range(3):
+            tg.submit(square, number)
+    assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
+    assert tg.reason is not None and tg.reason.source == 0
+
+
+async def _slips(pool: andon.Pool) -> andon.aio.TaskGroup:
+    async with andon.aio.TaskGroup(pool=pool, policy=Slip(1)) as tg:
+        first = tg.submit(square, 3)
+        assert await first == 9
+    return tg
+
+
+def test_S39_a_policy_that_raises_in_asyncio() -> None:
+    with andon.Pool(1) as pool:
+        with pytest.raises(ExceptionGroup) as caught:
+            asyncio.run(_slips(pool))
+        assert pool.apply(square, (3,)) == 9
+    assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
 
 
 # Failures that nobody will ask for ---------------------------------------------------------------

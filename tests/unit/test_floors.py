@@ -54,7 +54,7 @@ IMPURE = {
     "multiprocessing", "os", "pickle", "random", "select", "signal", "socket", "subprocess",
     "threading", "time",
 }  # fmt: skip
-CORE_MAY_IMPORT = {"_core", "_record", "errors", "outcome", "policy", "retry"}
+CORE_MAY_IMPORT = {"_core", "_record", "_words", "errors", "outcome", "policy", "retry"}
 
 
 def unit(module: str) -> str:

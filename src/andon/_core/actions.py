@@ -105,6 +105,14 @@ class TaskOver(Action):
 
 
 @record()
+class PolicyFailed(Action):
+    """The group's policy has raised, or answered what is no decision. It is asked no more."""
+
+    group: int
+    error: Exception
+
+
+@record()
 class GroupStopping(Action):
     """The decision is taken: verdict and reason are frozen (S5). Body operations raise now.
 

@@ -11,6 +11,7 @@ from typing import Any
 from andon._core.actions import (
     GroupClosed,
     GroupStopping,
+    PolicyFailed,
     PullWord,
     Resolve,
     Split,
@@ -21,8 +22,9 @@ from andon._core.actions import (
 from andon._core.moves import Moves
 from andon._core.records import GroupRecord, StopCause, TaskRecord
 from andon._core.table import GROUP_TABLE, GroupTrigger, TaskTrigger
+from andon._words import describe
 from andon.outcome import GroupState, Reason, ReasonKind, StoppedBy, TaskState, Verdict
-from andon.policy import Decision
+from andon.policy import Decision, collect_all
 
 _VERDICTS = {
     ReasonKind.FAILURE: Verdict.FAILED,
@@ -222,26 +224,37 @@ class Fates(Moves):
         resolve = Resolve(
             task.id, index, count, state, by, started, requested, payload, timeout, dead
         )
-        policy = group.policy
-        if state is TaskState.SUCCEEDED and policy.failures_only:
-            self._out.append(resolve)
-        else:
-            decision = policy.on_outcome(stats, state)
+        if state is not TaskState.SUCCEEDED or not group.policy.failures_only:
+            source = task.index + index
+            decision, mistake = self._ask(group, state, source)
             if decision is not Decision.CONTINUE:
-                if not isinstance(decision, Decision):  # a forgotten `return` is no wish to stop
-                    raise TypeError(f"{policy!r} answered {decision!r}, which is no andon.Decision")
                 # The word is pulled before the failed future resolves (S6).
                 soon = decision is Decision.DRAIN
-                source = task.index + index
-                if state is not TaskState.FAILED:
+                if mistake:
+                    message = mistake
+                elif state is not TaskState.FAILED:
                     message = f"the policy stopped the group after task {source}"
                 elif not message:
                     message = f"task {source} failed"
                 resolve.decides = group.reason is None
                 self._decide(group, ReasonKind.FAILURE, message, source, soon=soon, ahead=True)
-            self._out.append(resolve)
+        self._out.append(resolve)
         if task.over:
             self._finish(task)
+
+    def _ask(self, group: GroupRecord, state: TaskState, source: int) -> tuple[Decision, str]:
+        """What the policy answers; or that it cannot, which stops the group, and why."""
+        policy = group.policy
+        try:
+            decision = policy.on_outcome(group.stats, state)
+            if not isinstance(decision, Decision):  # a forgotten `return` is no wish to stop
+                raise TypeError(f"{policy!r} answered {decision!r}, which is no andon.Decision")
+            return decision, ""
+        except Exception as error:
+            error.add_note(f"the policy of the group failed so, asked after task {source}")
+            group.policy = collect_all()  # asked no more
+            self._out.append(PolicyFailed(group.id, error))
+            return Decision.CANCEL, f"the policy raised {describe(error)}"
 
     def _finish(self, task: TaskRecord) -> None:
         if task.failed:

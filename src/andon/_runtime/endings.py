@@ -17,9 +17,7 @@ def errors_of(
     """All that the group has to raise, in the order of decision; the body's error first if it was
     the cause. An error that is both a task's and the body's counts once (S31). `more`: errors of
     what the body has running beside itself, in their order."""
-    errors: list[BaseException] = []
-    if group.broken is not None:
-        errors.append(group.broken)
+    errors = [error for error in (group.broken, group.mistake) if error is not None]
     if group.policy.raises:
         errors += [o.error for o in group.failures if o.error is not None]
     reason = group.reason
@@ -102,6 +100,8 @@ def raise_first_quietly(
 
 def note_failures(error: BaseException, group: Group, owner: object) -> None:
     """A KeyboardInterrupt or SystemExit leaves bare, with the failures as notes (S31, S32)."""
+    if group.mistake is not None:
+        note(error, f"the policy failed: {describe(group.mistake)}")
     for outcome in group.failures:
         if outcome.error is not None:
             note(error, f"task {outcome.index} failed: {describe(outcome.error)}")

@@ -181,6 +181,8 @@ class Performer:
                     )
                 case ac.Look():
                     self._look(action.attempt)
+                case ac.PolicyFailed():
+                    self._groups[action.group].mistake = action.error
                 case ac.GroupStopping():
                     group = self._groups[action.group]
                     group.verdict = action.verdict
