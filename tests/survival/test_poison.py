@@ -5,6 +5,7 @@ replace, fork or stop what their worker lives by. Each fails, if at all, alone.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -365,7 +366,18 @@ def _fork_at_two(x: int) -> int:
 def test_a_task_writes_into_its_workers_pipe(pool: andon.Pool, stage: MakeStage) -> None:
     """Whatever it takes for a descriptor of its own: garbage ends that worker, and it alone."""
     error = error_of(pool, _write_everywhere)
-    assert error is None or isinstance(error, andon.WorkerDiedError)
+    if error is not None:
+        assert isinstance(error, andon.WorkerDiedError)
+        assert re.search("written into the pipe|cannot be read", str(error)), error
+    assert pool.map(double, range(4)) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("cut", [poison.close_all_descriptors, poison.become_another_program])
+def test_a_task_cuts_its_worker_off(pool: andon.Pool, cut: Callable[[], None]) -> None:
+    """Nobody hears of it any more: it is killed, which is not told as a lack of memory."""
+    error = error_of(pool, cut)
+    assert isinstance(error, andon.WorkerDiedError)
+    assert "while running the task, since the pipe of its answers was closed" in str(error)
     assert pool.map(double, range(4)) == [0, 2, 4, 6]
 
 

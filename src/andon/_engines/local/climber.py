@@ -26,6 +26,10 @@ IN_LANE = 0.002
 # At least, for a worker that has pulled the cord to tell the whole story of its failure; longer
 # where the group has more time for its ladder.
 TELL_WITHIN = 2.0
+_UNTOLD = (
+    ": the task had failed, and stopped its group, but its error took too long to come; the reason "
+    "of the group says what it was"
+)
 
 
 class Climber:
@@ -102,8 +106,8 @@ class Climber:
                 self._climb_on(worker)
 
     def _silence(self, worker: WorkerProcess) -> None:
-        worker.killed = worker.untold = True
-        self._crew.kill(worker)
+        worker.killed = True
+        self._crew.kill(worker, _UNTOLD)
 
 
 def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:

@@ -27,6 +27,7 @@ from andon._engines.payloads import Told
 
 LEAVE_WITHIN = 2.0  # seconds, for a worker that has unwound, or was asked to leave
 
+_GARBLED = ", since a task has written into the pipe of its answers"
 _TELLS_OF_A_WORD = (_wire.FAILURE, _wire.STOPPED)
 
 
@@ -70,7 +71,7 @@ class Ledger:
         if frames:
             self.fresh(worker, frames)
         if worker.reader.broken:  # a task wrote into our pipe
-            self.crew.kill(worker)
+            self.crew.kill(worker, _GARBLED)
 
     def fresh(self, worker: WorkerProcess, frames: list[Frame]) -> None:
         """These are its answers, from its pipe or its tray."""
@@ -97,7 +98,7 @@ class Ledger:
             except (TypeError, ValueError, IndexError):  # no frame of ours: a task wrote it
                 worker.reader.closed = True
                 self._poller.remove(worker.reader.fd)
-                self.crew.kill(worker)
+                self.crew.kill(worker, _GARBLED)
                 return
 
     def _take(self, worker: WorkerProcess, frame: Frame) -> None:

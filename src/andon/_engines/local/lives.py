@@ -35,6 +35,9 @@ EXIT_WITHIN = 2.0  # for the template to tell of a death that we see, or that it
 STARVED_WITHIN = 40.0  # the same, where it gets no core: more than the template itself waits
 BIRTH_WITHIN = 30.0  # for the template to start a worker, on a very busy machine
 HANG_UP_WITHIN = 1.0  # for a worker to die that has closed its answers
+_HUNG_UP = (
+    ", since the pipe of its answers was closed: by a task that closes all descriptors, or execs"
+)
 
 
 class Lives:
@@ -167,7 +170,7 @@ class Lives:
         """It has closed its answers: most likely it is dying."""
         if worker.dead_at is None and worker.bound is None:
             at = time.monotonic() + HANG_UP_WITHIN
-            worker.bound = self._timers.at(at, partial(self.kill, worker))
+            worker.bound = self._timers.at(at, partial(self.kill, worker, _HUNG_UP))
 
     def _news(self) -> None:
         link = self._link
@@ -223,9 +226,12 @@ class Lives:
         worker.expected = True
         self.send(worker, _wire.RETIRE)
 
-    def kill(self, worker: WorkerProcess) -> None:
-        """SIGKILL; its process group follows."""
-        if worker.dead_at is None and not worker.kill() and worker.link is not None:
+    def kill(self, worker: WorkerProcess, why: str = "") -> None:
+        """SIGKILL; its process group follows. `why`: for those who did not ask for it."""
+        if worker.dead_at is not None:
+            return
+        worker.why_killed = worker.why_killed or why
+        if not worker.kill() and worker.link is not None:
             worker.link.kill(worker.serial)
 
     # Deaths --------------------------------------------------------------------------------------
@@ -268,7 +274,7 @@ class Lives:
         self.leftover.update(leftover)
         if worker.dead_at is None:
             worker.dead_at = time.monotonic()
-        hint = postmortem.oom_hint(exitcode, self._oom_before)
+        hint = postmortem.kill_hint(worker, self._oom_before)
         unasked = not (worker.expected or worker.killed or worker.begun)
         self._ended(worker, hint)
         self._discard(worker)

@@ -53,14 +53,7 @@ def died(worker: WorkerProcess, now: float, ordered: bool, hint: str) -> list[Ev
     begun = worker.begun and row.index == at
     started_at = row.started_at if begun else None
     phase = row.phase if begun else _board.IDLE
-    if worker.untold:
-        hint = (
-            ": the task had failed, and stopped its group, but its error took too long to come; "
-            "the reason of the group says what it was"
-        )
-    elif ordered:
-        hint = ""
-    text = tell(worker, phase if begun else None, hint)
+    text = tell(worker, phase if begun else None, worker.why_killed if ordered else hint)
     payload = Death(
         pid=worker.pid or 0,
         exitcode=worker.exitcode,
@@ -145,10 +138,12 @@ def oom_kills() -> int:
     return 0
 
 
-def oom_hint(exitcode: int | None, before: int) -> str:
-    """What a SIGKILL out of the blue most often means."""
-    if exitcode != -_SIGKILL:
+def kill_hint(worker: WorkerProcess, before: int) -> str:
+    """Why we have killed it; or what a SIGKILL out of the blue most often means."""
+    if worker.exitcode != -_SIGKILL:
         return ""
+    if worker.why_killed:
+        return worker.why_killed
     if oom_kills() > before:
         return "; the kernel has killed processes of this control group for lack of memory"
     return "; if you did not send it, the system may have run out of memory (see `dmesg`)"

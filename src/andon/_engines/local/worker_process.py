@@ -71,7 +71,7 @@ class WorkerProcess:
         self.doomed = False  # interrupted, or worse: will not be used again
         self.expected = False  # its death is no surprise
         self.killed = False  # by us, to stop its attempt
-        self.untold = False  # the error of its task took too long to come
+        self.why_killed = ""  # where that is not plain
         self.dead_at: float | None = None
         self.dying: tuple[int, ...] = ()  # pids of what it has left, and what still dies
         self.exitcode: int | None = None
