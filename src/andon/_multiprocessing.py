@@ -35,9 +35,14 @@ def reduce(obj: Any) -> Any:
     if reducer is None:
         return NotImplemented
     spawning = sys.modules["multiprocessing.context"].get_spawning_popen() is not None
-    if type(obj).__module__ in _HANDED_OVER or (spawning and reducer.__module__ == _SHARED_VALUES):
+    if is_handed_over(obj) or (spawning and reducer.__module__ == _SHARED_VALUES):
         return reducer(obj)
     return NotImplemented
+
+
+def is_handed_over(obj: Any) -> bool:
+    """Does pickling it hand a descriptor over, to the one who unpickles it?"""
+    return type(obj).__module__ in _HANDED_OVER
 
 
 class Lender:

@@ -14,13 +14,16 @@ import io
 import os
 import pickle
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import CodeType, FunctionType, MethodType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from andon import _multiprocessing
+from andon import _multiprocessing, _of_main
 from andon._words import MAINS, MP_MAIN
+
+if TYPE_CHECKING:
+    from andon._stamps import Imprint
 
 PROTOCOL = 5
 _OF_MAIN = b"_main__"  # of both names
@@ -49,11 +52,13 @@ def dumps(
     homeward: bool = False,
     plainly: bool = True,
     apart: Apart | None = None,
+    imprint: Imprint | None = None,
 ) -> bytes:
     """Pickle an object; raises whatever the object's own pickling raises.
 
     `main_by_reference` holds the globals of `__main__` that the other side has inherited.
-    `homeward`: from a worker to its parent. `plainly`: may plain pickle be tried?
+    `homeward`: from a worker to its parent. `plainly`: may plain pickle be tried? `imprint`: what
+    the pickle sets on the other side is noted there.
     """
     if plainly:
         plain = plain_dumps(obj, apart)
@@ -61,13 +66,21 @@ def dumps(
             return plain
     if apart is not None:
         apart.clear()
-    data = _dumps_by_value(obj, main_by_reference, homeward, apart)
+    pickler = _pickler_class()
+    try:
+        data: bytes = pickler.run(obj, main_by_reference, homeward, apart, imprint)
+    except _Whole:
+        assert apart is not None
+        apart.clear()
+        data = pickler.run(obj, main_by_reference, homeward, None, imprint)
     if _multiprocessing.MARK in data and not homeward:
-        if apart:  # unpickled alone, by a pickle around it. What was handed over, is so once
-            apart.clear()
-            data = _dumps_by_value(obj, main_by_reference, homeward, None)
         data = _multiprocessing.with_key(data)
     return data
+
+
+class _Whole(Exception):
+    """There is that in it which is handed over, once, and unpickled by a pickle around this one:
+    nothing can be apart."""
 
 
 def plain_dumps(obj: Any, apart: Apart | None = None) -> bytes | None:
@@ -85,9 +98,15 @@ def is_special(data: bytes) -> bool:
     return data.find(_OF_MAIN) >= 0 or data.find(_multiprocessing.MARK) >= 0
 
 
-def main_globals() -> dict[str, Any]:
-    """The globals of `__main__` as they are now: taken where a fork will hand them down."""
-    return dict(vars(sys.modules["__main__"]))
+def take_main(taken: dict[str, Any]) -> None:
+    """Note what of `__main__` a fork will hand down: classes and functions, which travel by name,
+    and how its small data are."""
+    from andon._stamps import Unchanged
+
+    for name, value in dict(vars(sys.modules["__main__"])).items():
+        kept = value if callable(value) else Unchanged.of(value)
+        if kept is not None:
+            taken[name] = kept
 
 
 # By value ----------------------------------------------------------------------------------------
@@ -114,14 +133,6 @@ def foresee(fn: Any) -> None:
         _pickler_class()
 
 
-def _dumps_by_value(
-    obj: Any, main: Mapping[str, Any] | None, homeward: bool, apart: Apart | None
-) -> bytes:
-    with io.BytesIO() as file:
-        _pickler_class()(file, main, homeward, apart).dump(obj)
-        return file.getvalue()
-
-
 _Pickler: Any = None
 _made_here: set[str] = set()  # numbers of classes that this process was the first to pickle
 
@@ -132,22 +143,30 @@ def _pickler_class() -> Any:
     if _Pickler is None:
         import cloudpickle
 
-        from andon import _variables
+        from andon import _by_value, _stamps, _variables
 
         if MP_MAIN in sys.modules:
             cloudpickle.register_pickle_by_value(sys.modules[MP_MAIN])
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-            def __init__(
-                self,
-                file: io.BytesIO,
+            @classmethod
+            def run(
+                cls,
+                obj: Any,
                 main: Mapping[str, Any] | None,
                 homeward: bool,
                 apart: Apart | None,
-            ) -> None:
-                super().__init__(file, protocol=PROTOCOL, buffer_callback=apart)
-                self._main = main
-                self._homeward = homeward
+                imprint: Imprint | None,
+            ) -> bytes:
+                with io.BytesIO() as file:
+                    self = cls(file, protocol=PROTOCOL, buffer_callback=apart)
+                    self._main = main
+                    self._homeward = homeward
+                    self._whole = apart is None or homeward
+                    self._imprint = {} if imprint is None else imprint
+                    self.dump(obj)
+                    data: bytes = file.getvalue()
+                return data
 
             def reducer_override(self, obj: Any) -> Any:
                 if not isinstance(obj, FunctionType | type):
@@ -155,23 +174,41 @@ def _pickler_class() -> Any:
                         return _variables.reduce(obj)
                     if isinstance(obj, CodeType):
                         return self._code(obj)
+                    if not self._whole and _multiprocessing.is_handed_over(obj):
+                        raise _Whole
                     reduced = _multiprocessing.reduce(obj)
                     if reduced is not NotImplemented:
                         return reduced
-                    return super().reducer_override(obj)
+                    reduced = _by_value.reduce(obj)
+                    if reduced is None:
+                        return super().reducer_override(obj)
                 if self._main is not None:
                     name = _inherited_name(obj, self._main)
                     if name is not None:
                         return main_attribute, (name,)
                 if isinstance(obj, FunctionType):
                     return self._function(obj)
+                if not isinstance(obj, type):
+                    return reduced
                 number = _numbers().get(obj)
                 if number is not None and self._homeward and number not in _made_here:
                     return numbered_class, (number,)
                 reduced = super().reducer_override(obj)
                 if number is None and (made := _numbers().get(obj)) is not None:
                     _made_here.add(made)
-                return reduced
+                return self._class(obj, reduced)
+
+            def _class(self, cls: type, reduced: Any) -> Any:
+                if type(reduced) is not tuple or reduced[0] is not skeleton:
+                    return reduced
+                make, args, (attributes, slots), *_ = reduced
+                attributes.pop(_of_main.CAME, None)
+                args = _by_value.with_slots(cls, args, attributes)
+                if self._homeward:
+                    return make, args, (attributes, slots), *_
+                marks = _stamps.stamp(attributes, self._imprint, cls)
+                state = attributes, slots, marks
+                return make, args, state, None, None, _of_main.set_class_state
 
             def _code(self, code: CodeType) -> Any:
                 # cloudpickle 3.1.2 and newer leave out the file: tracebacks, warnings and log
@@ -186,15 +223,15 @@ def _pickler_class() -> Any:
                     return reduced
                 # All functions of one program share one set of globals in a worker, as they do
                 # here: an initializer may set what the tasks read.
-                make, (code, _, *rest), state, *_ = reduced
-                setter = set_function_state
-                if self._main is not None:
-                    # The other side has inherited the rest, and its own code may have changed it.
-                    used, setter = state[1]["__globals__"], set_function_state_forked
-                    changed = {k: v for k, v in used.items() if self._main.get(k, self) is not v}
-                    state[1]["__globals__"] = changed
-                return make, (code, _MAIN, *rest), state, None, None, setter
+                make, (code, _, *rest), (own, slots), *_ = reduced
+                used = slots["__globals__"]
+                if self._main is not None:  # the other side has inherited the rest
+                    used = {k: v for k, v in used.items() if not _is_inherited(k, v, self._main)}
+                    slots["__globals__"] = used
+                state = own, slots, _stamps.stamp(used, self._imprint)
+                return make, (code, _MAIN, *rest), state, None, None, _of_main.set_function_state
 
+        skeleton = cloudpickle.cloudpickle._make_skeleton_class
         _Pickler = Pickler
     return _Pickler
 
@@ -211,41 +248,9 @@ class _Main:
 
 
 _MAIN = _Main()
-_shipped: dict[str, Any] = {}  # what the parent gave to our `__main__`, as it came
-
-
 def main_namespace() -> dict[str, Any]:
     """The globals of `__main__` on the other side."""
     return vars(sys.modules["__main__"])
-
-
-def set_function_state(fn: FunctionType, state: Any) -> None:
-    """A function of `__main__` arrives with the globals that it uses.
-
-    A newer value replaces one that came earlier (a redefined function in a notebook), but not one
-    that code in this worker has set.
-    """
-    _set_function_state(fn, state, _shipped.keys())
-
-
-def set_function_state_forked(fn: FunctionType, state: Any) -> None:
-    """The same where `__main__` was inherited: only what the parent changed since has come."""
-    _set_function_state(fn, state, fn.__globals__.keys())
-
-
-def _set_function_state(fn: FunctionType, state: Any, theirs: Iterable[str]) -> None:
-    import cloudpickle.cloudpickle
-
-    mine, slots = fn.__globals__, state[1]
-    fresh = {
-        name: value
-        for name, value in slots["__globals__"].items()
-        if name not in mine
-        or (name in theirs and mine[name] is _shipped.get(name, mine[name]))
-    }
-    _shipped.update(fresh)
-    slots["__globals__"] = fresh
-    cloudpickle.cloudpickle._function_setstate(fn, state)
 
 
 def _numbers() -> Mapping[type, str]:
@@ -281,10 +286,21 @@ def _inherited_name(obj: Any, main: Mapping[str, Any]) -> str | None:
     return name if found is obj else None
 
 
+def _is_inherited(name: str, value: Any, main: Mapping[str, Any]) -> bool:
+    """Is this global as it was at the fork?"""
+    from andon._stamps import Unchanged
+
+    kept = main.get(name, _MAIN)
+    return kept.is_as(value) if isinstance(kept, Unchanged) else kept is value
+
+
 def main_attribute(name: str) -> Any:
-    """The other end of a journey by name."""
-    found: Any = sys.modules["__main__"]
-    for part in name.split("."):
+    """The other end of a journey by name: what was inherited under it."""
+    first, *rest = name.split(".")
+    found = _of_main.inherited.get(first, _MAIN)
+    if found is _MAIN:
+        found = vars(sys.modules["__main__"])[first]
+    for part in rest:
         found = getattr(found, part)
     return found
 

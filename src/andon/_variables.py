@@ -16,6 +16,8 @@ from contextvars import Context
 from contextvars import ContextVar as ContextVar
 from typing import Any
 
+from andon._words import MP_MAIN
+
 Place = tuple[str, str]  # module, path of names within it
 Number = tuple[int, int]  # process, identity there
 
@@ -56,7 +58,9 @@ def by_number(
     var = _numbered.get(number)
     if var is None:
         if in_main is not None:  # a forked worker has inherited `__main__`
-            inherited = vars(sys.modules["__main__"]).get(in_main)
+            inherited: Any = sys.modules["__main__"]
+            for part in in_main.split("."):
+                inherited = getattr(inherited, part, None)
             var = inherited if type(inherited) is ContextVar else None
         if var is None:
             var = ContextVar(name, default=default[0]) if default else ContextVar(name)
@@ -83,7 +87,8 @@ def _place(var: ContextVar[Any]) -> Place | None:
 
 def _globals(likely: str) -> Iterator[tuple[str, str, Any]]:
     modules = [(name, dict(vars(module))) for name, module in list(sys.modules.items())
-               if isinstance(getattr(module, "__dict__", None), dict)]
+               if isinstance(getattr(module, "__dict__", None), dict)
+               and name != MP_MAIN]  # another name of `__main__`, and in no worker
     for module, names in modules:
         if likely in names:
             yield module, likely, names[likely]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import socket
 from collections.abc import Iterator
 from multiprocessing import resource_sharer, util
@@ -45,6 +46,32 @@ def test_one_end_of_a_pipe(pool: andon.Pool) -> None:
         with pytest.raises(EOFError):
             ours.recv()
         ours.close()
+
+
+class Large:
+    """As an array is pickled, whose buffer stays apart."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Large, (pickle.PickleBuffer(self.data),)
+
+
+def answer_size(connection: Connection[Any, Any], large: Large) -> None:
+    answer(connection, len(large.data))
+
+
+def test_one_end_of_a_pipe_beside_what_is_large(pool: andon.Pool) -> None:
+    """It is handed over once, so the other end hears of its end."""
+    ours, theirs = multiprocessing.Pipe()
+    pool.apply(answer_size, (theirs, Large(bytearray(1 << 20))))
+    theirs.close()
+    assert ours.poll(20) and ours.recv() == 1 << 20
+    with pytest.raises(EOFError):
+        assert ours.poll(20)
+        ours.recv()
+    ours.close()
 
 
 def say(sock: socket.socket) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from andon._blame import explain
-from andon._pickling import dumps, loads, main_globals
+from andon._pickling import dumps, loads, take_main
 from andon._words import describe, short, type_name
 from tests.support import run_python
 
@@ -95,7 +95,8 @@ print(type(back) is Point, back.x, Point.hits)
 
 
 def test_what_was_inherited_goes_by_name(main: ModuleType) -> None:
-    inherited = main_globals()
+    inherited: dict[str, Any] = {}
+    take_main(inherited)
     for obj in (main.scale, main.Point, main.Point.Inner):
         data = dumps(obj, inherited)
         assert len(data) < 100 and loads(data) is obj
@@ -104,7 +105,8 @@ def test_what_was_inherited_goes_by_name(main: ModuleType) -> None:
 
 
 def test_what_was_made_after_the_fork_goes_by_value(main: ModuleType) -> None:
-    inherited = main_globals()
+    inherited: dict[str, Any] = {}
+    take_main(inherited)
     exec("def later(): return FACTOR\ndef scale(p): return 'another'", vars(main))
     for obj, value in ((main.later(), 3), (main.scale(0), "another")):
         assert obj == value

@@ -14,8 +14,8 @@ import pytest
 from tests.support import run_python
 
 ANDON = {
-    "_blame", "_board", "_buffers", "_cancelled", "_gate", "_multiprocessing", "_pickling",
-    "_plain", "_traceback", "_wire", "_words", "_worker",
+    "_blame", "_board", "_buffers", "_cancelled", "_gate", "_multiprocessing", "_of_main",
+    "_pickling", "_plain", "_traceback", "_wire", "_words", "_worker",
 }  # fmt: skip
 
 # The standard library that the worker may name; what these import in turn is theirs to decide,

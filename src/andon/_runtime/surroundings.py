@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from andon._variables import reduce
+
 Env = Mapping[str, str | None]
 Variables = tuple[ContextVar[Any], ...]
 
@@ -40,4 +42,5 @@ def check_variables(variables: Any) -> Variables:
     for var in found:
         if not isinstance(var, ContextVar):
             raise TypeError(f"contextvars must hold ContextVars, not {var!r}: {variables!r}")
+        reduce(var)  # before a fork: then a worker knows it, wherever it is kept
     return found

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from andon import _board, _multiprocessing, _pickling, _wire
+from andon import _board, _multiprocessing, _of_main, _wire
 from andon._board import row as _row
 from andon._buffers import parcel
 from andon._buffers.ring import Ring
@@ -60,7 +60,7 @@ def run(serial: int, fds: Sequence[int], start_method: str) -> NoReturn:
         loop = Loop(
             channel,
             results=None if results < 0 else Ring(results, serial),
-            main_by_reference=_pickling.main_globals() if start_method == "fork" else None,
+            main_by_reference=_of_main.inherit() if start_method == "fork" else None,
             reuse_interrupted=bool(settings.get("reuse_interrupted", False)),
         )
         loop.run()

@@ -14,14 +14,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from andon import _pickling
 from andon._gate import gate
+from andon._plain import SCALARS
 from andon._traceback import Story, tell
 from andon._worker.state import current
 
 _NO_VALUE: Any = object()
+_Cached: Any = type(lru_cache(str))
 _LIBRARY = (os.path.dirname(__file__) + os.sep, _pickling.__file__)
 _CHAIN = 1000  # links of an exception's chain that are looked at
 
@@ -55,6 +59,17 @@ def careful_call(fn: Callable[..., Any], args: Any, kwargs: Any) -> list[Any]:
             error = late
     gate.deferred = None
     return [value, None] if error is None else [None, error]
+
+
+def stays(fn: Any) -> bool:
+    """May all tasks of a worker have this very object? Functions (as in a module, where they share
+    its globals), classes, and caches; not what a call might change."""
+    if isinstance(fn, partial):
+        given = (*fn.args, *fn.keywords.values())
+        return stays(fn.func) and SCALARS.issuperset(map(type, given)) and not vars(fn)
+    if isinstance(fn, BuiltinFunctionType | MethodType):
+        return isinstance(fn.__self__, ModuleType | type)
+    return isinstance(fn, FunctionType | type | _Cached)
 
 
 def find_halt(error: BaseException) -> Halt | None:

@@ -23,7 +23,7 @@ from andon._buffers.ring import Ring
 from andon._pickling import loads
 from andon._words import describe, message_of, type_name
 from andon._worker import children, lane, linger, signals
-from andon._worker.call import careful_call, find_halt, tell_error
+from andon._worker.call import careful_call, find_halt, stays, tell_error
 from andon._worker.channel import Channel
 from andon._worker.runs import Runs
 from andon._worker.state import BY_TOKEN, current
@@ -227,8 +227,9 @@ class Loop(Runs):
         fn = self._functions[fn_id]
         if fn_id not in self._loaded:
             fn = _loads(fn)
-            self._functions[fn_id] = fn
-            self._loaded.add(fn_id)
+            if stays(fn):  # else one attempt's changes to it would be there in the next
+                self._functions[fn_id] = fn
+                self._loaded.add(fn_id)
         return fn  # type: ignore[return-value]
 
 

@@ -27,7 +27,7 @@ from andon._engines.cpus import cpu_count
 from andon._engines.local import inbox, system
 from andon._engines.local.climber import Climber
 from andon._engines.local.crew import Crew
-from andon._engines.local.handed_down import pack_initializer, take_main
+from andon._engines.local.handed_down import pack_initializer
 from andon._engines.local.hunger import Hunger
 from andon._engines.local.ledger import Ledger
 from andon._engines.local.lone import Lone
@@ -38,7 +38,7 @@ from andon._engines.local.timers import Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Capabilities, Config, Row
-from andon._pickling import foresee
+from andon._pickling import foresee, take_main
 from andon.errors import PoolBrokenError
 
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes

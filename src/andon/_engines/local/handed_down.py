@@ -9,7 +9,7 @@ from typing import Any
 
 from andon._engines.local.packing import Packer
 from andon._engines.port import Config
-from andon._pickling import PROTOCOL, main_globals
+from andon._pickling import PROTOCOL
 from andon._worker.inherited import take_inherited
 
 _keys = itertools.count(1)
@@ -37,10 +37,3 @@ def pack_initializer(config: Config, packer: Packer, inherit: dict[int, Any]) ->
     key = next(_keys)
     inherit[key] = pair
     return pickle.dumps(_Inherited(key), PROTOCOL)
-
-
-def take_main(main: dict[str, Any]) -> None:
-    """Note what of `__main__` workers inherit; only classes and functions travel by name."""
-    for name, value in main_globals().items():
-        if callable(value):
-            main[name] = value

@@ -3,8 +3,9 @@
 Invariants
  1. What is sent is what the objects were when they were submitted: later changes are not seen.
  2. `frame` pickles nothing but built-in types: it may run under the engine's lock (see the port).
- 3. A function travels once per worker under its number; equal bytes have one number. The bytes
-    are remembered by object only where they cannot change: a module's function, by reference.
+ 3. A function travels once per worker under its number; equal bytes have one number, unless a
+    global that they set was another in between. The bytes are remembered by object only where they
+    cannot change: a module's function, by reference.
  4. There is no lock: two threads, or a finalizer in between, may give one function two numbers.
 """
 
@@ -17,7 +18,7 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -28,6 +29,7 @@ from andon._engines.local.store import Block, Store
 from andon._engines.port import Attempt, Call, Frozen, Pace
 from andon._pickling import dumps
 from andon._plain import SCALARS, is_plain
+from andon._stamps import Imprint
 from andon.errors import SerializationError, also
 
 # Unpickling these runs no user code and cannot fail, so a list of them may travel as one pickle.
@@ -41,11 +43,12 @@ _BYTES = struct.Struct("<cQ")  # BINBYTES8 and the length
 class Function:
     """A pickled callable."""
 
-    __slots__ = ("__weakref__", "data", "id", "pace")
+    __slots__ = ("__weakref__", "data", "id", "imprint", "pace")
 
-    def __init__(self, ident: int, data: bytes) -> None:
+    def __init__(self, ident: int, data: bytes, imprint: Imprint) -> None:
         self.id = ident
         self.data = data
+        self.imprint = imprint
         self.pace = Pace()
 
 
@@ -94,7 +97,7 @@ class Packer:
         self._main = main_by_reference
         self._store = store
         self._pickling = Pickling(main_by_reference)
-        self._initializer = Packed(Function(0, b""), b"")  # for as long as the pool
+        self._initializer = Packed(Function(0, b"", {}), b"")  # for as long as the pool
         self._numbers = itertools.count(1)
         self._by_data: WeakValueDictionary[bytes, Function] = WeakValueDictionary()
         self._by_object: OrderedDict[int, tuple[Any, Function]] = OrderedDict()
@@ -218,18 +221,17 @@ class Packer:
         known = self._by_object.get(id(fn))
         if known is not None and known[0] is fn:
             return known[1]
+        imprint: Imprint = {}
         try:
-            data = dumps(fn, self._main)
+            data = dumps(fn, self._main, imprint=imprint)
         except Exception as error:
             raise self._error(error, "the function", [("function", fn)]) from error
         function = self._by_data.get(data)
-        if function is None:
-            function = self._by_data[data] = Function(next(self._numbers), data)
+        if function is None or function.imprint != imprint:
+            function = self._by_data[data] = Function(next(self._numbers), data, imprint)
         if len(data) < _SMALL and function not in self._recent:
             self._recent.append(function)
-        if isinstance(fn, FunctionType | BuiltinFunctionType | type) and (
-            b"cloudpickle" not in data and len(data) < 1000
-        ):
+        if _cannot_change(fn) and b"cloudpickle" not in data and len(data) < 1000:
             self._by_object[id(fn)] = (fn, function)
             if len(self._by_object) > _REMEMBERED:
                 with suppress(KeyError):
@@ -242,6 +244,13 @@ class Packer:
         message, named, original = explain(error, what, parts, self._main)
         failure = SerializationError(message, what=named, where="parent", original=original)
         return also(failure, type(error))
+
+
+def _cannot_change(fn: Any) -> bool:
+    """If it travels by reference."""
+    if isinstance(fn, BuiltinFunctionType):
+        return isinstance(fn.__self__, ModuleType)  # else it is a method of an object
+    return isinstance(fn, FunctionType | type)
 
 
 @contextmanager

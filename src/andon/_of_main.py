@@ -1,0 +1,74 @@
+"""What of `__main__` has come to a worker, by value: the globals that functions use, and the
+attributes of classes.
+
+Workers never run `__main__`, but in a worker, too, its functions share one set of globals, and a
+class is one class: the parent and the worker's own code both set what is in it. A newer value of
+the parent's replaces one that came earlier; but not one that code in this worker has set, nor one
+that it has changed in place while the parent's is as it was (which a mark says; see `_stamps`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+_Came = dict[str, tuple[Any, bytes | None]]  # from the parent, as it came
+
+_came: _Came = {}  # globals
+
+CAME = "__andon_came__"
+"""Of a class that has come: its attributes. They refer to it, so it must be it that keeps them."""
+
+inherited: dict[str, Any] = {}
+"""In a forked worker: the globals of `__main__` as they were at the fork."""
+
+
+def inherit() -> dict[str, Any]:
+    """In a forked worker, before any code of the user's has run."""
+    inherited.update(vars(sys.modules["__main__"]))
+    return inherited
+
+
+def set_function_state(fn: FunctionType, state: Any) -> None:
+    """A function of `__main__` arrives, with the globals that it uses."""
+    import cloudpickle.cloudpickle
+
+    own, slots, marks = state
+    slots["__globals__"] = _newer(fn.__globals__, slots["__globals__"], marks, _came, inherited)
+    cloudpickle.cloudpickle._function_setstate(fn, (own, slots))
+
+
+def set_class_state(cls: type, state: Any) -> None:
+    """A class of `__main__` arrives, once more or for the first time."""
+    import cloudpickle.cloudpickle
+
+    attributes, slots, marks = state
+    registry = {k: attributes.pop(k) for k in ("_abc_impl",) if k in attributes}
+    mine: Mapping[str, Any] = vars(cls)
+    came = mine.get(CAME)
+    if came is None:
+        came, mine = {}, {}
+        type.__setattr__(cls, CAME, came)
+    newer = _newer(mine, attributes, marks, came, {})
+    cloudpickle.cloudpickle._class_setstate(cls, (newer | registry, slots))
+
+
+def _newer(
+    mine: Mapping[str, Any],
+    arrived: dict[str, Any],
+    marks: Mapping[str, bytes],
+    came: _Came,
+    inherited: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What of this is to be set."""
+    newer = {}
+    for name, value in arrived.items():
+        if name in mine:
+            before, its_mark = came.get(name, (inherited.get(name, came), None))
+            if mine[name] is not before or (its_mark and its_mark == marks.get(name)):
+                continue
+        newer[name] = value
+        came[name] = value, marks.get(name)
+    return newer

@@ -1,0 +1,82 @@
+"""What of `__main__` is sent by value is stamped: has it changed since it was sent last?
+
+What is sent is as it was when it was submitted. Once a global has changed to and fro, equal bytes
+are not the same function any more, for the worker has had another value since (`Imprint`). And the
+worker may have changed a value in place, which is to stay, while here it is as it was (`Marks`;
+see `_of_main`).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from hashlib import blake2b
+from itertools import count
+from types import FunctionType, ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from andon._plain import SCALARS, is_plain
+
+Marks = dict[str, bytes]
+"""Of values that can be changed in place: an equal mark says that they were not."""
+
+Imprint = dict[Any, int]
+"""Of a pickle: of each value that it sets on the other side, since when it is as it is."""
+
+_Sent = dict[str, tuple[bytes | int, int]]  # the mark, or the identity, and since when
+
+_sent: _Sent = {}  # globals
+_sent_of: WeakKeyDictionary[type, _Sent] = WeakKeyDictionary()  # attributes
+_moments = count(1)
+
+
+def stamp(values: Mapping[str, Any], imprint: Imprint, of: type | None = None) -> Marks:
+    """These are sent, as globals, or as attributes `of` a class: note it in the pickle's imprint.
+    The marks that go with them."""
+    sent = _sent if of is None else _sent_of.setdefault(of, {})
+    marks = {}
+    for name, value in values.items():
+        found = mark(value)
+        if found is not None and type(value) not in SCALARS:
+            marks[name] = found
+        now = found or id(value)
+        before = sent.get(name)
+        if before is None or before[0] != now:
+            before = sent[name] = now, next(_moments)
+        imprint[name if of is None else (id(of), name)] = before[1]
+    return marks
+
+
+def mark(value: Any) -> bytes | None:
+    """None: nobody can tell but by its identity."""
+    if isinstance(value, FunctionType | type | ModuleType):
+        return None
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        digest = blake2b(pickle.dumps(value, 5, buffer_callback=buffers.append), digest_size=16)
+        for buffer in buffers:
+            digest.update(buffer)
+    except Exception:  # what cannot be pickled plainly, or not at all
+        return None
+    return digest.digest()
+
+
+class Unchanged:
+    """Stands for a global that a forked worker has inherited; it is compared with what is there
+    later, since keeping the value itself might keep it alive."""
+
+    __slots__ = ("_kind", "_mark")
+
+    def __init__(self, value: Any) -> None:
+        self._kind = type(value)
+        self._mark = mark(value)
+
+    @classmethod
+    def of(cls, value: Any) -> Unchanged | None:
+        """None where it is too much to look at, or changes in ways that nobody sees."""
+        return cls(value) if is_plain(value) else None
+
+    def is_as(self, value: Any) -> bool:
+        """Is the global, which is this now, as it was?"""
+        return type(value) is self._kind and is_plain(value) and mark(value) == self._mark

@@ -1,0 +1,169 @@
+"""What the globals of a script, and the attributes of its classes, are in workers: the parent's, as
+they were when the task was submitted, and what code in that worker has made of them since.
+
+Workers do not run the script; under `fork` they have inherited what it had run before.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+import andon
+from tests.support import run_python
+
+TOP = """\
+import andon, contextvars, functools, sys, typing
+from dataclasses import dataclass
+METHOD = {method!r}
+"""
+
+INITIALIZED = """\
+CONN, STATE = None, {}
+class Config:
+    path, seen = None, []
+def init():
+    global CONN
+    CONN = "open"
+    STATE["db"] = Config.path = "here"
+    Config.seen.append(1)
+def named():
+    return CONN, STATE, Config.path, Config.seen
+with andon.Pool(1, init, start_method=METHOD) as pool:
+    calls = named, lambda: (CONN, STATE, Config.path, Config.seen), named
+    for call in calls:
+        assert pool.apply(call) == ("open", {"db": "here"}, "here", [1]), pool.apply(call)
+    pool.apply(lambda: STATE.update(a=1))
+    pool.apply(lambda config: config.seen.append(2), (Config(),))
+    assert pool.apply(lambda config: config.seen, (Config(),)) == [1, 2]
+    assert pool.apply(lambda: (len(STATE), Config.path)) == (2, "here")
+"""
+
+TO_AND_FRO = """\
+class A:
+    number = 0
+    many = []
+    def of(self):
+        return self.number, self.many
+with andon.Pool(1, start_method=METHOD) as pool:
+    N, LIST, a = 0, [], A()
+    for step in (0, 1, 2, 0, 1, 1, 0):
+        N, A.number, LIST[:], A.many[:] = step, step, [step], [step]
+        now = step, [step]
+        assert pool.apply(lambda: (N, LIST)) == now
+        if METHOD != "fork":  # there the class is inherited, and goes by name
+            assert pool.apply(lambda: (A.number, A.many)) == now
+            assert pool.apply(lambda a: a.of(), (a,)) == now
+            assert pool.apply(a.of) == now
+"""
+
+REDEFINED = """\
+def f():
+    return "old"
+class C:
+    said = "old"
+before, old = f, C()
+with andon.Pool(1, start_method=METHOD) as pool:
+    def f():
+        return "new"
+    class C:
+        said = "new"
+    assert pool.apply(lambda: (f(), C.said)) == ("new", "new")
+    assert pool.apply(before) == "old" and pool.apply(f) == "new"
+    assert pool.apply(lambda c: c.said, (old,)) == "old"
+    assert pool.apply(lambda c: c.said, (C(),)) == "new"
+"""
+
+KINDS = """\
+@dataclass(slots=True)
+class Point:
+    x: int
+class Private:
+    __slots__ = ("__x", "y")
+    def __init__(self):
+        self.__x, self.y = 1, 2
+    def x(self):
+        return self.__x
+class Lazy:
+    def __init__(self, number):
+        self.number = number
+    @functools.cached_property
+    def double(self):
+        return 2 * self.number
+@functools.cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+Name = typing.NewType("Name", str)
+P = typing.ParamSpec("P")
+def greet(name: Name) -> Name:
+    return Name("to " + name)
+def calls(fn: typing.Callable[P, int]) -> typing.Callable[P, int]:
+    return fn
+def private(p):
+    return p.x(), p.y, p
+with andon.Pool(1, start_method=METHOD) as pool:
+    assert pool.map(lambda x: Point(x), [1, 2]) == [Point(1), Point(2)]
+    assert not hasattr(pool.apply(lambda p: p, (Point(3),)), "__dict__")
+    *seen, back = pool.apply(private, (Private(),))
+    assert seen == [1, 2] and type(back) is Private and back.x() == 1
+    assert pool.map(fib, [10, 20]) == [55, 6765]
+    assert pool.apply(lambda: fib.cache_info().currsize) > 10
+    assert pool.apply(greet, ("Ann",)) == "to Ann"
+    assert pool.apply(lambda: calls(abs)(-1)) == 1
+    assert pool.apply(lambda lazy: (lazy.double, lazy.double), (Lazy(4),)) == (8, 8)
+"""
+
+VARIABLES = """\
+import multiprocessing.pool
+single = contextvars.ContextVar("single", default="unset")
+listed = [contextvars.ContextVar("listed", default="unset")]
+class Config:
+    inner = contextvars.ContextVar("inner", default="unset")
+given = [single, listed[0], Config.inner]
+def read():
+    return [single.get(), listed[0].get(), Config.inner.get()]
+with andon.TaskGroup(workers=1, start_method=METHOD, contextvars=given) as tg:
+    for variable in given:
+        variable.set("set")
+    named, local = tg.submit(read), tg.submit(lambda: read())
+assert named.result() == local.result() == ["set"] * 3, (named.result(), local.result())
+"""
+
+
+@pytest.mark.parametrize("program", [INITIALIZED, TO_AND_FRO, REDEFINED, KINDS, VARIABLES])
+def test_S28_what_a_scripts_tasks_find(start_method: str, program: str) -> None:
+    done = run_python(["-c", TOP.replace("{method!r}", repr(start_method)) + program])
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_the_tasks_of_a_worker_share_no_callable_that_has_state(start_method: str) -> None:
+    """As with the standard pools, each has the object as it was submitted."""
+    with andon.Pool(1, start_method=start_method) as pool:
+        got = [pool.apply(partial(put, []), (i,)) for i in range(3)]
+        assert got == [[0], [1], [2]]
+        counter = Counter()
+        assert [pool.apply(counter) for _ in range(2)] == [1, 1]
+        assert [pool.apply(counter.count) for _ in range(2)] == [1, 1]
+        table = {"a": 1}
+        get = table.get
+        assert pool.apply(get, ("b",)) is None
+        table["b"] = 2
+        assert pool.apply(get, ("b",)) == 2
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.counted = 0
+
+    def __call__(self) -> int:
+        return self.count()
+
+    def count(self) -> int:
+        self.counted += 1
+        return self.counted
+
+
+def put(into: list[int], number: int) -> list[int]:
+    into.append(number)
+    return into
