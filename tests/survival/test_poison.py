@@ -168,6 +168,20 @@ def test_S11_an_exception_that_is_slow_to_tell(
     assert pool.apply(abs, (-3,)) == 3
 
 
+def test_S9_a_harder_stop_shortens_the_wait_for_an_error(start_method: str) -> None:
+    with (
+        andon.Pool(1, start_method=start_method) as pool,
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(pool=pool, grace=300.0, kill_after=300.0) as tg,
+    ):
+        tg.submit(fail_slowly, 600.0)
+        eventually(lambda: tg.reason is not None)
+        pool.terminate()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, andon.WorkerDiedError)
+    assert "its error took too long to come" in str(error)
+
+
 def test_exceptions_that_say_nothing(pool: andon.Pool) -> None:
     error = error_of(pool, poison.raise_kind, "Unspeakable")
     assert type(error) is poison.Unspeakable

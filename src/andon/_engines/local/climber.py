@@ -54,9 +54,11 @@ class Climber:
             return
         if worker.ladder is None and _tells(worker, attempt):
             # It is what stops the group, and its error is on the way, however brutal the stop.
-            if worker.timer is None:
-                within = max(TELL_WITHIN, grace + kill_after)
-                worker.timer = self._timers.at(now + within, partial(self._silence, worker))
+            at = now + max(TELL_WITHIN, grace + kill_after)
+            if worker.timer is None or at < worker.timer.at:
+                if worker.timer is not None:
+                    worker.timer.cancel()
+                worker.timer = self._timers.at(at, partial(self._silence, worker))
             return
         if worker.ladder is None:
             moment = IN_LANE if worker.begun and worker.row.in_lane else 0.0
