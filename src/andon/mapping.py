@@ -221,7 +221,6 @@ def streamed(
     """
     try:
         stream = open_stream(scope.group, fn, items, more, **options)
-        scope.group.finishes = goes_on
         results = _results(scope, stream, progress, end, pool, goes_on)
         next(results)  # it stands in its `try` now: dropping it leaves the scope
     except BaseException as error:

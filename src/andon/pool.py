@@ -260,15 +260,13 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
     def _wind_up(self) -> None:
         """After `close`: see the open groups out, then the workers."""
         with suppress(InternalError):  # told to those who wait for its tasks
-            for group in list(self._runtime._groups.values()):
-                if group is not self._loose:
-                    group.wait_closed()
             self._shut_down(kill=False)
 
     def _finish(self) -> None:
         for stream in list(self._maps):
             stream.wait_read()
         self._runtime.wait_prepared(self._loose)  # initializers run, whether or not there is work
+        self._runtime.wait_left(self._loose)
 
     def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
         self._check_running()

@@ -75,7 +75,27 @@ def joined_by_a_map(method: str) -> tuple[Any, Any, Callable[[], object]]:
     return pool, submit, pool.join
 
 
-ENDS = [executor, joined, joined_by_a_map]
+def joined_by_a_body(method: str) -> tuple[Any, Any, Callable[[], object]]:
+    """It stands in another thread."""
+    pool = andon.Pool(1, start_method=method)
+
+    def submit(fn: Any, *args: Any) -> Any:
+        futures: list[Any] = []
+
+        def work() -> None:
+            with andon.TaskGroup(pool=pool) as tg:
+                futures.append(tg.submit(fn, *args))
+                futures[0].result()
+
+        threading.Thread(target=work, daemon=True).start()
+        eventually(lambda: futures)
+        pool.close()
+        return futures[0]
+
+    return pool, submit, pool.join
+
+
+ENDS = [executor, joined, joined_by_a_map, joined_by_a_body]
 
 
 @pytest.mark.parametrize("make", ENDS)

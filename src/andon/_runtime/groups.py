@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from _thread import get_ident
 from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +13,7 @@ from andon._engines.port import GroupRef
 from andon._runtime.calls import Calls
 from andon._runtime.surroundings import Variables
 from andon._runtime.wakeup import Wakeup
-from andon.errors import GroupClosedError, WrongProcessError
+from andon.errors import GroupClosedError, PoolClosedError, WrongProcessError
 from andon.outcome import Outcome, Reason, TaskState, Verdict
 from andon.policy import Policy, Stats, may_raise
 from andon.token import Token
@@ -58,7 +59,9 @@ class Group:
         self.calls = Calls(runtime.capabilities, policy, runtime.waiting)
         self.body_left = False
         self.leaving_told = False  # to the machine
-        self.finishes = False  # all its input is accepted: a closing pool lets what is over be
+        self.pool_closed = False  # it ended with its pool, though its body may go on
+        self.opener = get_ident()  # the thread; its body is there, if it has one
+        self.streams: list[Any] = []  # its maps, until it is over
         self.keep_outcomes = keep_outcomes
         self.keep_failures = keep_failures
         self._kept: list[Outcome | Run] = []  # in order of delivery
@@ -109,6 +112,11 @@ class Group:
             if len(failures) > _RECENT and not (self.keep_outcomes or may_raise(self.policy)):
                 del failures[: _RECENT // 2]  # the body may be about to raise one of the last (S31)
 
+    def has_finished(self) -> bool:
+        """Is all over that it was given, as far as a look without the lock tells?"""
+        stats = self.stats
+        return stats.done == stats.submitted and all(s.all_sent for s in self.streams)
+
     def owns_failure(self, error: BaseException) -> bool:
         """Is this very object the error of one of our tasks? (S31)"""
         return any(o.error is error for o in self.failures)
@@ -122,6 +130,8 @@ class Group:
     def check(self) -> None:
         """A checkpoint of the body: raises `Cancelled` once the group is stopping (S14)."""
         if self.over:
+            if self.pool_closed:
+                raise PoolClosedError("Pool not running: it has been closed")
             raise GroupClosedError(
                 f"the group is over ({self.verdict}); open a new one for more work"
             )

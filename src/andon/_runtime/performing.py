@@ -304,3 +304,5 @@ class Performer:
         group.closed = True
         self._notify(group)
         group.on_stopping.clear()  # what listens to a group most often refers to it
+        group.streams.clear()
+        self.idle.notify()

@@ -18,7 +18,6 @@ import time
 from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from andon._core import events as ev
@@ -26,16 +25,14 @@ from andon._engines.port import Capabilities, Config, Engine
 from andon._gate import gate
 from andon._locks import inside
 from andon._runtime import registry
-from andon._runtime.callbacks import CallbackThread
 from andon._runtime.driver import Driver
 from andon._runtime.groups import Group
 from andon._runtime.handlers import handlers
 from andon._runtime.hearing import check_links
-from andon._runtime.interrupts import bridge
 from andon._runtime.room import TO_OPEN, TO_STOP, check_room
-from andon._runtime.submitting import Submitter
 from andon._runtime.surroundings import Variables
 from andon._runtime.tasks import Task
+from andon._runtime.waits import Waits
 from andon._runtime.wakeup import Wakeup
 from andon.errors import (
     CleanupError,
@@ -50,7 +47,7 @@ _FEW_GROUPS = 8  # more of them are not looked at one by one
 _AT_ONCE = 2.0  # seconds to end workers that have done nothing yet
 
 
-class Runtime(Submitter):
+class Runtime(Waits):
     """One pool at work. Every method is safe from any thread, and none but the `wait…` and
     `close` ones blocks for longer than the lock is held."""
 
@@ -65,8 +62,6 @@ class Runtime(Submitter):
         self.name = name
         self.config = config
         self.finishes = False  # accepted work goes on when nobody closes it, also at exit
-        self._prepares = False  # somebody waits for initializers
-        self.callbacks = CallbackThread(f"{name}-callbacks")
         self._ended = threading.Event()  # `close` is through
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
@@ -239,51 +234,6 @@ class Runtime(Submitter):
         self.check_wait()
         return self._driver.wait(wakeup, ready, timeout)
 
-    def wait_idle(self, *, callbacks: bool) -> None:
-        """Block until every task of every group is over; with `callbacks`, until those have run
-        that were to be called then, and what they have submitted is over as well (S47): a Ctrl-C
-        that was noted, or a close by somebody else, ends that. The program's own signal handlers
-        run meanwhile, and may raise; not so without `callbacks`, where all has been stopped."""
-        if not callbacks:
-            self.idle.wait(self._is_idle)
-            return
-        while True:
-            gate.wait(partial(self.idle.wait, self._is_idle))
-            if self.callbacks.is_current() or not self._wait_called() or self._is_idle():
-                return
-
-    def _is_idle(self) -> bool:
-        return not self._tasks or self.crashed is not None
-
-    def _wait_called(self) -> bool:
-        called: list[bool] = []
-
-        def note() -> None:
-            called.append(True)
-            self.idle.notify()
-
-        def over() -> bool:
-            given_up = self.closing or self.crashed is not None
-            return bool(called) or given_up or (gate.on_main() and bridge.pending)
-
-        with gate:
-            with self._lock:  # behind the notices of tasks that are over, and then their callbacks
-                self._notices.append(partial(self.callbacks.then, note))
-            self._deliver()
-        gate.wait(partial(self.idle.wait, over))
-        return bool(called)
-
-    def wait_prepared(self, group: Group) -> None:
-        """Block until every worker that was started has run the initializer, or the group stops."""
-        if self._caps.preparing():
-            self._prepares = True
-
-            def prepared() -> bool:
-                over = group.reason is not None or group.over or self.closing
-                return over or self.crashed is not None or not self._caps.preparing()
-
-            gate.wait(partial(self.idle.wait, prepared))
-
     # Waiting and closing -------------------------------------------------------------------------
 
     def must_not_wait(self) -> bool:
@@ -332,8 +282,9 @@ class Runtime(Submitter):
                 return
             try:
                 for group in list(self._groups.values()):
-                    if group.finishes and group.stats.done == group.stats.submitted:
-                        self.leave_body(group)  # whoever takes its results finds them there
+                    if group.has_finished():  # it ends well, whatever its body is still at
+                        group.pool_closed = True
+                        self.leave_body(group)
                 # Whatever came between the caller's last look and `closing`.
                 self.stop_all(ReasonKind.SHUTDOWN, "the pool was shut down", kill=True)
                 self.dismiss()

@@ -63,6 +63,7 @@ class Stream(Reading, Iterator[Any]):
         self._done: deque[Run | Outcome] = deque()  # unordered
         self._resolved = 0
         self.started = False  # has anybody asked for a result?
+        group.streams.append(self)
         group.on_stopping.append(self._on_stopping)
         # Set in the order of delivery: what ended before the decision is handed out before it.
         self._told = group.reason is not None
@@ -219,6 +220,12 @@ class Stream(Reading, Iterator[Any]):
     def exhausted(self) -> bool:
         """Is all input read?"""
         return self._exhausted
+
+    @property
+    def all_sent(self) -> bool:
+        """Is all input on its way to workers, or back?"""
+        counted = self._length is not None and self._submitted >= self._length
+        return counted or self._closed or (self._exhausted and not self._inbox)
 
     @property
     def hungry(self) -> bool:

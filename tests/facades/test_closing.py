@@ -1,0 +1,185 @@
+"""A pool that closes: which groups it waits for, and which it leaves to end well."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+import andon
+from tests.support import eventually, run_python
+
+PATIENCE = 20.0  # seconds
+
+
+def double(i: int) -> int:
+    return 2 * i
+
+
+class Gap:
+    """Between its two items nothing is under way, until `go` is set."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __iter__(self) -> Iterator[int]:
+        yield 1
+        self.begun.set()
+        self.go.wait(PATIENCE)
+        yield 2
+
+
+def submits(pool: andon.Pool, gap: Gap) -> list[int]:
+    with andon.TaskGroup(pool=pool) as tg:
+        return [tg.submit(double, i).result() for i in gap]
+
+
+def maps(pool: andon.Pool, gap: Gap) -> list[int]:
+    return pool.map(double, gap)
+
+
+def maps_in_a_group(pool: andon.Pool, gap: Gap) -> list[int]:
+    with andon.TaskGroup(pool=pool) as tg:
+        return list(tg.map(double, gap))
+
+
+class Another(threading.Thread):
+    """A thread whose result, or error, is asked for."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._told: list[tuple[Any, BaseException | None]] = []
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._told.append((self._call(), None))
+        except BaseException as error:
+            self._told.append((None, error))
+
+    def result(self) -> Any:
+        self.join(PATIENCE)
+        value, error = self._told[0]
+        if error is not None:
+            raise error
+        return value
+
+
+def is_waited_for(pool: Any, ends: threading.Thread) -> bool:
+    """Do both wait, who joins and the thread of `close`, or was nobody waited for?"""
+    return not ends.is_alive() or len(pool._runtime.idle._waiters) > 1
+
+
+@pytest.mark.parametrize("work", [submits, maps, maps_in_a_group])
+def test_join_waits_for_the_groups_of_other_threads(
+    start_method: str, work: Callable[[andon.Pool, Gap], list[int]]
+) -> None:
+    """Also where none of their tasks is under way."""
+    pool, gap = andon.Pool(1, start_method=start_method), Gap()
+    other = Another(lambda: work(pool, gap))
+    assert gap.begun.wait(PATIENCE)
+    eventually(lambda: not pool._runtime.is_busy())
+    pool.close()
+    joining = Another(pool.join)
+    eventually(lambda: is_waited_for(pool, joining))
+    gap.go.set()
+    assert other.result() == [2, 4]
+    joining.result()
+
+
+@pytest.mark.parametrize("how", ["here", "in its context"])
+def test_join_does_not_wait_for_the_body_that_waits_for_it(start_method: str, how: str) -> None:
+    """What it was given has succeeded: it ends well, and is given no more."""
+    pool = andon.Pool(1, start_method=start_method)
+    with andon.TaskGroup(pool=pool) as outer, andon.TaskGroup(pool=pool) as tg:
+        future = tg.submit(double, 1)
+        pool.close()
+        if how == "here":
+            pool.join()
+        else:
+            context = contextvars.copy_context()
+            Another(partial(context.run, pool.join)).result()
+        with pytest.raises(andon.PoolClosedError):
+            tg.submit(double, 2)
+    assert future.result(0) == 2
+    assert (outer.verdict, tg.verdict) == ("ok", "ok")
+
+
+def test_terminate_ends_a_join_that_waits_for_a_body(start_method: str) -> None:
+    pool, gap = andon.Pool(1, start_method=start_method), Gap()
+    other = Another(lambda: submits(pool, gap))
+    assert gap.begun.wait(PATIENCE)
+    pool.close()
+    joining = Another(pool.join)
+    eventually(lambda: is_waited_for(pool, joining))
+    assert joining.is_alive()
+    pool.terminate()
+    joining.result()
+    gap.go.set()
+    with pytest.raises(ExceptionGroup) as caught:
+        other.result()
+    assert isinstance(caught.value.exceptions[0], andon.PoolShutdownError)
+
+
+JOINS = """\
+import os, signal, sys, threading, andon
+def work():
+    with andon.TaskGroup(pool=pool) as tg:
+        tg.submit(abs, 1).result()
+        begun.set()
+        threading.Event().wait()
+pool, begun = andon.Pool(1, start_method=sys.argv[1]), threading.Event()
+threading.Thread(target=work, daemon=True).start()
+begun.wait()
+pool.close()
+def interrupt():
+    while len(pool._runtime.idle._waiters) < 2: pass
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    pool.join()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_S32_a_key_ends_a_join_that_waits_for_a_body(start_method: str) -> None:
+    done = run_python(["-c", JOINS, start_method])
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
+@pytest.mark.parametrize("executor", [True, False])
+def test_a_group_whose_tasks_are_over_ends_well(start_method: str, executor: bool) -> None:
+    """An executor waits for no body; what it has begun is over, so nothing is stopped."""
+    gap = Gap()
+    pool: Any
+    if executor:
+        pool = andon.ProcessPoolExecutor(1, start_method=start_method)
+    else:
+        pool = andon.Pool(1, start_method=start_method)
+
+    def work() -> Any:
+        with andon.TaskGroup(pool=pool) as tg:
+            results = tg.map(double, [1, 2])
+            first = next(results)
+            for _ in gap:
+                pass
+            return [first, *results], tg
+
+    other = Another(work)
+    assert gap.begun.wait(PATIENCE)
+    if executor:
+        pool.shutdown()
+        gap.go.set()
+    else:
+        pool.close()
+        gap.go.set()
+        pool.join()
+    results, tg = other.result()
+    assert results == [2, 4]
+    assert tg.verdict == "ok"
