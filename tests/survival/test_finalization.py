@@ -114,3 +114,28 @@ def test_no_thread_is_started_while_the_interpreter_finalizes(
     _threads.start(thread)
     thread.join()
     assert ran == [True]
+
+
+OWNED = """\
+def trace(event): pass
+class Scratch:
+    def __del__(self): print("deleted", flush=True)
+scratch = Scratch()
+"""
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "andon.ProcessPoolExecutor(1, start_method=METHOD)",
+        "andon.ProcessPoolExecutor(1, start_method=METHOD, trace=trace)",
+        "andon.Pool(1, start_method=METHOD)",
+    ],
+)
+def test_what_a_program_owns_is_finalized_though_its_pool_was_left_open(
+    start_method: str, opening: str
+) -> None:
+    """`trace` leads to the globals of `__main__`, and so does what packs its functions."""
+    program = f"{HEAD}{OWNED}pool = {opening}\nlist(pool.map(work, [1]))\n"
+    result = run_python(["-c", program, start_method])
+    assert (result.stdout, result.stderr, result.returncode) == ("deleted\n", "", 0)

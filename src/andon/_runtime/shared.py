@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 import weakref
@@ -65,7 +66,12 @@ class SharedPool:
                     lone or collect_all(), deadline=None, keep_failures=lone is not None
                 )
                 name = repr(type(self).__name__)
-                self._finalizer = weakref.finalize(self, _abandon, runtime, name, self._held)
+                # The list of finalizers would keep the runtime, and what it leads to of the
+                # program's, as long as the process; the registry does so until it is closed.
+                ref = weakref.ref(runtime)
+                self._finalizer = weakref.finalize(
+                    self, _abandon, ref, name, self._held, os.getpid()
+                )
                 self._finalizer.atexit = False  # the registry sees to it
         except BaseException:
             if runtime is not None:
@@ -171,12 +177,13 @@ class SharedPool:
         leave_to("andon-shutdown", self._shut_down, kill=kill)
 
 
-def _abandon(runtime: Runtime, kind: str, held: bool) -> None:
-    if runtime.foreign:
+def _abandon(ref: weakref.ref[Runtime], kind: str, held: bool, owner: int) -> None:
+    if os.getpid() != owner:  # S38
         return
     if held:
         bridge.release()
-    if runtime.closing:
+    runtime = ref()
+    if runtime is None or runtime.closing:
         return
     # The collector runs in any thread, perhaps in the driver, perhaps under the lock.
     leave_to("andon-abandoned", registry.shut_down, runtime)
