@@ -33,6 +33,7 @@ FLOORS: list[set[str]] = [
         "_buffers",
         "_by_value",
         "_cancelled",
+        "_complaint",
         "_gate",
         "_locks",
         "_multiprocessing",

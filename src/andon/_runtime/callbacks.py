@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from andon._complaint import complain
 from andon._threads import start
-
-_log = logging.getLogger("andon")
 
 
 class CallbackThread:
@@ -101,4 +99,4 @@ def _call(callback: Callable[[], None]) -> None:
     try:
         callback()
     except BaseException:  # a callback's SystemExit must not end the thread of all others
-        _log.exception("a callback raised")
+        complain("a callback raised")

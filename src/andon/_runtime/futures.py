@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from concurrent.futures._base import (
 )
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from andon._complaint import complain
 from andon._runtime.future_lock import FutureLock, Waiters
 from andon._runtime.wakeup import Wakeup
 from andon.errors import TaskCancelledError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from andon._runtime.tasks import Run, Task
 
 T = TypeVar("T")
-_log = logging.getLogger("andon")
 _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 _OVER = (*_CANCELLED, FINISHED)
 
@@ -319,4 +318,4 @@ class _Callbacks:
             try:
                 callback(self._future)
             except BaseException:  # a callback's SystemExit must not end the thread of all others
-                _log.exception("a done callback of %r raised", self._future)
+                complain("a done callback of %r raised", self._future)

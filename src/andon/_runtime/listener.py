@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from andon import _wire
+from andon._complaint import complain
 from andon._engines.payloads import Told
 from andon._pickling import loads
 from andon._runtime.callbacks import CallbackThread
@@ -31,7 +32,6 @@ from andon._worker.records import Travelling
 from andon._worker.warned import Told as ToldWarning
 from andon._worker.warned import loaded_category
 
-_log = logging.getLogger("andon")
 _PAUSE_WITHIN = 1.0  # seconds
 
 # By file, as modules have them: so a place warns once, however many workers come by.
@@ -85,8 +85,8 @@ class Listener:
         try:
             with self._handling:
                 (_log_record if told.kind == _wire.RECORD else _warn)(told, task)
-        except Exception:
-            _log.exception("what a worker has logged could not be told")
+        except BaseException:  # a handler's SystemExit must not end its thread
+            complain("what a worker has logged could not be told")
         finally:
             told.heard()
 

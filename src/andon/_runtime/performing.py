@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from andon._complaint import complain
 from andon._core import actions as ac
 from andon._core import events as ev
 from andon._core.machine import Machine
@@ -35,7 +35,6 @@ from andon.errors import InternalError, anew
 from andon.outcome import Reason, TaskState, TraceEvent
 from andon.token import Token
 
-_log = logging.getLogger("andon")
 # A result that takes its time is late as well (S29).
 _UNDER_WAY = ("running", "pickling", "sending")
 
@@ -271,7 +270,7 @@ class Performer:
         try:
             self._trace(TraceEvent(t.at, t.group, index, t.attempt, t.before, t.after, t.cause))
         except BaseException:  # a reader of the trace never touches what it reads about
-            _log.exception("a trace function raised")
+            complain("a trace function raised")
 
     def _resolve(self, task: Task, resolve: ac.Resolve) -> None:
         group = task.group

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
+from andon._complaint import complain
 from andon._threads import start
-
-_log = logging.getLogger("andon")
 
 
 class Lane:
@@ -52,5 +50,5 @@ class Lane:
             try:
                 job()
             except BaseException:  # a job tells its own errors; whatever this is, the rest goes on
-                _log.exception("a job of andon.aio raised")
+                complain("a job of andon.aio raised")
             del job

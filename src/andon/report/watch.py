@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from andon._complaint import complain
 from andon._threads import start
 from andon.outcome import Reason
 from andon.policy import Stats
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
 
 _REFRESH = 0.1  # seconds; a display needs no more
-_log = logging.getLogger("andon")
 
 
 class Watched(Protocol):
@@ -79,7 +78,7 @@ class Watcher:
         try:
             call()
         except Exception:  # a display's error is never its group's
-            _log.exception("a progress reporter raised")
+            complain("a progress reporter raised")
 
 
 def watch(group: Watched, progress: Any, total: int | None = None) -> Watcher:
