@@ -101,3 +101,34 @@ def test_what_cannot_be_logged_is_printed(
     assert "ValueError: a slip" in said and "the handler is broken" in said
     monkeypatch.setattr("sys.stderr", object())
     complain_of("nor that")
+
+
+def test_S45_a_progress_function_that_exits_loses_no_results(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[int] = []
+
+    def show(progress: andon.Progress) -> None:
+        told.append(progress.finished)
+        raise SystemExit("bye")
+
+    assert andon.map(square, [1, 2], workers=1, progress=show) == [1, 4]
+    assert told[-1] == 2 and "a progress reporter raised" in caplog.text
+
+
+class Starts:
+    """A reporter that hears Ctrl-C."""
+
+    def start(self, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    def update(self, snapshot: andon.Progress) -> None:
+        raise AssertionError("it never began")
+
+    def finish(self, snapshot: andon.Progress, reason: andon.Reason | None) -> None:
+        raise AssertionError("it never began")
+
+
+def test_S32_ctrl_c_within_a_reporter_is_the_programs() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        andon.map(square, [1, 2], workers=1, progress=Starts())

@@ -77,7 +77,10 @@ class Watcher:
     def _tell(self, call: Any) -> None:
         try:
             call()
-        except Exception:  # a display's error is never its group's
+        except BaseException as error:  # a display's error, or exit, is never its group's
+            ctrl_c = isinstance(error, KeyboardInterrupt)
+            if ctrl_c and threading.current_thread() is threading.main_thread():
+                raise
             complain("a progress reporter raised")
 
 
