@@ -1,4 +1,4 @@
-"""Words for any object or error, whatever its own `__str__` and `__repr__` do."""
+"""Words for and on any object or error, whatever its own methods do."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def message_of(error: BaseException) -> str:
         return str.__str__(str(error))  # which may be of a class of its own, and then cannot travel
     except BaseException:
         return f"<its __str__ raises; arguments: {short(getattr(error, 'args', ()))}>"
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add a note, where the error lets us."""
+    try:
+        if text not in getattr(error, "__notes__", ()):
+            error.add_note(text)
+    except BaseException:  # a user's exception may forbid attributes; it is raised without the note
+        return
 
 
 def short(obj: Any, limit: int = 60) -> str:

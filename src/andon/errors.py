@@ -128,8 +128,9 @@ class TaskTimeoutError(AndonError, TimeoutError):
 
 class TaskExitError(AndonError):
     """The task raised a BaseException such as SystemExit; `original` is that exception (S24).
+    Or its group's policy did.
 
-    It is wrapped so that a task can never end, or look like it ends, the parent's program.
+    It is wrapped so that neither can ever end, or look like it ends, the parent's program.
     """
 
     def __init__(self, message: str, *, original: BaseException) -> None:

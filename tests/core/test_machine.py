@@ -1066,6 +1066,44 @@ def test_s39_a_policy_that_raises_stops_its_group_and_is_asked_no_more() -> None
     assert policy.seen == [OK]
 
 
+@dataclass
+class _SaysOnce(_Slips):
+    """Whoever asks it for its attributes again, has an error."""
+
+    times: int = 1
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("failures_only", "first_failure_decides"):
+            self.times -= 1
+            if self.times < 0:
+                raise ValueError("asked again")
+        return super().__getattribute__(name)
+
+
+def test_s39_a_policy_is_asked_once_when_it_is_to_be_asked() -> None:
+    line = Line(slots=2)
+    policy = _SaysOnce()
+    policy.times = 2
+    line.open(policy=policy)
+    line.submit(10)
+    line.submit(11)
+    line.succeed(1)
+    assert policy.seen == [OK]
+
+
+def test_s39_a_policy_that_cannot_say_when_stops_its_group_at_once() -> None:
+    line = Line(slots=1)
+    policy = _SaysOnce()
+    policy.times = 1
+    assert kinds(line.open(policy=policy)) == ["PolicyFailed", "PullWord", "GroupStopping"]
+    line.submit(10)
+    line.leave()
+    reason = one(line.actions, ac.GroupStopping).reason
+    assert (reason.source, reason.message) == (None, "the policy raised ValueError: asked again")
+    assert line.outcome(10).started is False and line.closed().verdict is Verdict.FAILED
+    assert policy.seen == []
+
+
 @pytest.mark.parametrize("kind", [ReasonKind.FAILURE, ReasonKind.CANCEL])
 def test_s11_only_the_cord_of_a_failure_is_ahead_of_an_outcome(
     line: Line, kind: ReasonKind

@@ -208,6 +208,34 @@ class Late(Until):
         return andon.Decision.CANCEL
 
 
+class Stubborn(Exception):
+    """It lets nobody add a note."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"cannot assign to {name}")
+
+
+class Noted(Exception):
+    """Nor does this."""
+
+    __notes__ = "no list"  # type: ignore[assignment]
+
+
+class Asks(Until):
+    """It raises what it is given, or what asking a token raises."""
+
+    def __init__(self, what: type[BaseException]) -> None:
+        super().__init__(0)
+        self._what = what
+        self.token = andon.Event()
+        self.token.set()
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        if self._what is andon.Cancelled:
+            self.token.check()
+        raise self._what("a slip")
+
+
 def test_S39_what_a_policy_lacks_is_told_at_once() -> None:
     policy: Any = Incomplete()
     for surface in (andon.TaskGroup, andon.Pool, andon.ProcessPoolExecutor):
@@ -275,6 +303,36 @@ def test_S39_a_policy_that_raises_after_its_own_decision() -> None:
             tg.submit(square, number)
     assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
     assert tg.reason is not None and tg.reason.source == 0
+
+
+@pytest.mark.parametrize("error", [Stubborn, Noted])
+def test_S39_an_error_of_a_policy_that_takes_no_note(error: type[Exception]) -> None:
+    with andon.Pool(1) as pool:
+        with (
+            pytest.raises(ExceptionGroup) as caught,
+            andon.TaskGroup(pool=pool, policy=Asks(error)) as tg,
+        ):
+            tg.submit(square, 2)
+        assert pool.apply(square, (3,)) == 9
+    assert [type(each) for each in caught.value.exceptions] == [error]
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, andon.Cancelled]
+)
+def test_S39_S24_a_policy_that_exits_ends_its_group_alone(error: type[BaseException]) -> None:
+    with andon.Pool(1) as pool:
+        with (
+            pytest.raises(ExceptionGroup) as caught,
+            andon.TaskGroup(pool=pool, policy=Asks(error)) as tg,
+        ):
+            tg.submit(square, 2)
+        assert pool.apply(square, (3,)) == 9
+    (told,) = caught.value.exceptions
+    assert isinstance(told, andon.TaskExitError) and "the policy raised" in str(told)
+    assert type(told.original) is error and told.__cause__ is told.original
+    assert told.__notes__[0] == "the policy of the group failed so, asked after task 0"
+    assert tg.verdict == "failed"
 
 
 async def _slips(pool: andon.Pool) -> andon.aio.TaskGroup:

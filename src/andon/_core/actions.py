@@ -109,7 +109,7 @@ class PolicyFailed(Action):
     """The group's policy has raised, or answered what is no decision. It is asked no more."""
 
     group: int
-    error: Exception
+    error: Exception  # it, or one in place of an exit
 
 
 @record()

@@ -22,7 +22,8 @@ from andon._core.actions import (
 from andon._core.moves import Moves
 from andon._core.records import GroupRecord, StopCause, TaskRecord
 from andon._core.table import GROUP_TABLE, GroupTrigger, TaskTrigger
-from andon._words import describe
+from andon._words import describe, note
+from andon.errors import TaskExitError
 from andon.outcome import GroupState, Reason, ReasonKind, StoppedBy, TaskState, Verdict
 from andon.policy import Decision, collect_all
 
@@ -224,7 +225,7 @@ class Fates(Moves):
         resolve = Resolve(
             task.id, index, count, state, by, started, requested, payload, timeout, dead
         )
-        if state is not TaskState.SUCCEEDED or not group.policy.failures_only:
+        if state is not TaskState.SUCCEEDED or not group.failures_only:
             source = task.index + index
             decision, mistake = self._ask(group, state, source)
             if decision is not Decision.CONTINUE:
@@ -250,11 +251,32 @@ class Fates(Moves):
             if not isinstance(decision, Decision):  # a forgotten `return` is no wish to stop
                 raise TypeError(f"{policy!r} answered {decision!r}, which is no andon.Decision")
             return decision, ""
-        except Exception as error:
-            error.add_note(f"the policy of the group failed so, asked after task {source}")
-            group.policy = collect_all()  # asked no more
-            self._out.append(PolicyFailed(group.id, error))
-            return Decision.CANCEL, f"the policy raised {describe(error)}"
+        # Whatever it is, it is the policy's own: handlers of signals wait until we are done.
+        except BaseException as error:
+            return Decision.CANCEL, self._distrust(group, error, f"asked after task {source}")
+
+    def _read_policy(self, group: GroupRecord) -> None:
+        """A group has been opened. What its policy says of itself later changes nothing."""
+        policy = group.policy
+        try:
+            group.failures_only = bool(policy.failures_only)
+            group.first_failure_decides = bool(policy.first_failure_decides)
+        except BaseException as error:  # it may be a property
+            message = self._distrust(group, error, "as the group was opened")
+            self._decide(group, ReasonKind.FAILURE, message, None)
+
+    def _distrust(self, group: GroupRecord, error: BaseException, when: str) -> str:
+        """Its policy is asked no more; why."""
+        message = f"the policy raised {describe(error)}"
+        mistake = error
+        if not isinstance(mistake, Exception):  # as a task's: it ends nobody's program (S24)
+            mistake = TaskExitError(message, original=error)
+            mistake.__cause__ = error
+        note(mistake, f"the policy of the group failed so, {when}")
+        group.policy = collect_all()
+        group.failures_only, group.first_failure_decides = True, False
+        self._out.append(PolicyFailed(group.id, mistake))
+        return message
 
     def _finish(self, task: TaskRecord) -> None:
         if task.failed:

@@ -90,6 +90,7 @@ class Machine(Fates):
         self.groups[e.group] = group
         if e.deadline is not None:
             self._timers.arm(e.deadline, e.group, True)
+        self._read_policy(group)
 
     def _submitted(self, e: ev.Submitted) -> None:
         group = self._open_group(e.group, e)
@@ -296,7 +297,7 @@ class Machine(Fates):
             task.begun_from = task.lo
             attempts[attempt] = task
             group.live[attempt] = task
-            fatal = group.policy.first_failure_decides
+            fatal = group.first_failure_decides
             self._out.append(Send(attempt, task.id, group.id, task.lo, task.hi, fatal))
             if task.timeout is not None:
                 self._watch(task, self._now + task.timeout)

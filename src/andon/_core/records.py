@@ -65,13 +65,19 @@ class TaskRecord:
 
 @record(eq=False)
 class GroupRecord:
-    """One group. `pending` by task, `live` (the engine has them) by attempt."""
+    """One group. `pending` by task, `live` (the engine has them) by attempt.
+
+    `failures_only` and `first_failure_decides` are its policy's, read once: to ask it for them is
+    to run code of the user's.
+    """
 
     id: int
     policy: Policy
     grace: float
     kill_after: float
     deadline: float | None
+    failures_only: bool = False
+    first_failure_decides: bool = False
     state: GroupState = GroupState.OPEN
     body_left: bool = False
     reason: Reason | None = None

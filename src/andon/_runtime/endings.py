@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from andon._runtime.groups import Group, add_up, attach
-from andon._runtime.tasks import note
-from andon._words import describe
+from andon._words import describe, note
 from andon.errors import GroupTimeoutError, PoolShutdownError, TaskCancelledError
 from andon.outcome import ReasonKind
 

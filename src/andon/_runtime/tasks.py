@@ -12,7 +12,7 @@ from andon._core.actions import Resolve
 from andon._engines.payloads import Death, Halted, Raised, Returned
 from andon._engines.port import Call, Frozen
 from andon._pickling import loads
-from andon._words import describe, message_of
+from andon._words import describe, message_of, note
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 
@@ -256,12 +256,3 @@ def note_also(error: BaseException, others: Iterable[BaseException]) -> None:
     for each in others:
         if each is not error:
             note(error, f"also raised: {describe(each)}")
-
-
-def note(error: BaseException, text: str) -> None:
-    """Add a note, where the error lets us."""
-    try:
-        if text not in getattr(error, "__notes__", ()):
-            error.add_note(text)
-    except BaseException:  # a user's exception may forbid attributes; it is raised without the note
-        return
