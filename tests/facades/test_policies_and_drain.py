@@ -335,6 +335,47 @@ def test_S39_S24_a_policy_that_exits_ends_its_group_alone(error: type[BaseExcept
     assert tg.verdict == "failed"
 
 
+class TooLate(Until):
+    """A failure has decided when it slips."""
+
+    raises = True
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        if state == "cancelled":
+            raise ZeroDivisionError
+        return andon.Decision.CANCEL if state == "failed" else andon.Decision.CONTINUE
+
+
+class InTime(TooLate):
+    """Its slip is the decision, though a failure came before."""
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        return andon.Decision(1 / (2 - stats.done) and "continue")
+
+
+def test_S43_a_mistake_of_the_policy_stands_behind_the_failure_that_decided() -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=1, policy=TooLate(0)) as tg,
+    ):
+        for value in ("no number", "1", "2"):
+            tg.submit(int, value)
+    assert [type(e) for e in caught.value.exceptions] == [ValueError, ZeroDivisionError]
+    with pytest.raises(ValueError, match="no number") as bare:
+        andon.map(int, ["no number", "1", "2"], workers=1, chunksize=1, policy=TooLate(0))
+    assert "also failed: ZeroDivisionError" in bare.value.__notes__
+
+
+def test_S43_a_mistake_of_the_policy_that_decided_comes_first() -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=1, policy=InTime(0)) as tg,
+    ):
+        for value in ("no number", "1", "2"):
+            tg.submit(int, value)
+    assert [type(e) for e in caught.value.exceptions] == [ZeroDivisionError, ValueError]
+
+
 async def _slips(pool: andon.Pool) -> andon.aio.TaskGroup:
     async with andon.aio.TaskGroup(pool=pool, policy=Slip(1)) as tg:
         first = tg.submit(square, 3)

@@ -106,10 +106,14 @@ class TaskOver(Action):
 
 @record()
 class PolicyFailed(Action):
-    """The group's policy has raised, or answered what is no decision. It is asked no more."""
+    """The group's policy has raised, or answered what is no decision. It is asked no more.
+
+    `error` is what it raised, or in place of an exit. `decides`: this stops the group.
+    """
 
     group: int
-    error: Exception  # it, or one in place of an exit
+    error: Exception
+    decides: bool
 
 
 @record()

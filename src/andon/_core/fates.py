@@ -275,7 +275,7 @@ class Fates(Moves):
         note(mistake, f"the policy of the group failed so, {when}")
         group.policy = collect_all()
         group.failures_only, group.first_failure_decides = True, False
-        self._out.append(PolicyFailed(group.id, mistake))
+        self._out.append(PolicyFailed(group.id, mistake, decides=group.reason is None))
         return message
 
     def _finish(self, task: TaskRecord) -> None:

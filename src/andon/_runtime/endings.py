@@ -16,9 +16,13 @@ def errors_of(
     """All that the group has to raise, in the order of decision; the body's error first if it was
     the cause. An error that is both a task's and the body's counts once (S31). `more`: errors of
     what the body has running beside itself, in their order."""
-    errors = [error for error in (group.broken, group.mistake) if error is not None]
+    errors: list[BaseException] = []
     if group.policy.raises:
         errors += [o.error for o in group.failures if o.error is not None]
+    if group.mistake is not None:
+        errors.insert(0 if group.mistaken else len(errors), group.mistake)
+    if group.broken is not None:
+        errors.insert(0, group.broken)
     reason = group.reason
     if reason is not None and reason.kind is ReasonKind.DEADLINE:
         stats = group.stats

@@ -74,6 +74,7 @@ class Group:
         self.verdict: Verdict | None = None
         self.broken: BaseException | None = None  # why the whole pool gave up, if it did
         self.mistake: Exception | None = None  # of its policy
+        self.mistaken = False  # that is why it stops
         self.over = False  # in the machine; set under the lock
         self.closed = False
         self.stopped = False  # its word is pulled: it does not merely drain; set under the lock

@@ -181,7 +181,8 @@ class Performer:
                 case ac.Look():
                     self._look(action.attempt)
                 case ac.PolicyFailed():
-                    self._groups[action.group].mistake = action.error
+                    group = self._groups[action.group]
+                    group.mistake, group.mistaken = action.error, action.decides
                 case ac.GroupStopping():
                     group = self._groups[action.group]
                     group.verdict = action.verdict
