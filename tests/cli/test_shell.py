@@ -161,3 +161,14 @@ def test_no_zombie_is_left() -> None:
 def test_the_users_shell(shell: str, used: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELL", shell)
     assert user_shell() == used
+
+
+@pytest.mark.parametrize("name", ["fish", "csh", "tcsh", "nu", "elvish", "python3", "bash", "zsh"])
+def test_only_a_shell_that_quotes_as_we_do_is_used(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To another one, `it's $(this)` is a command, or no word at all."""
+    shell = tmp_path / name
+    shell.symlink_to("/bin/sh")
+    monkeypatch.setenv("SHELL", str(shell))
+    assert user_shell() == (str(shell) if name in ("bash", "zsh") else "/bin/sh")

@@ -25,6 +25,9 @@ from andon.cli.shell import CommandError
 
 assert sys.platform != "win32"  # see target.py
 
+# Shells that read a word in single quotes as POSIX says, which is how an item is given to them: to
+# csh or fish, some of its characters would mean something.
+SHELLS = frozenset({"ash", "bash", "dash", "ksh", "mksh", "sh", "yash", "zsh"})
 TAIL = 4096
 LINES = 10
 
@@ -65,12 +68,10 @@ class ShellCommand:
 
 
 def user_shell() -> str:
-    """The user's shell; /bin/sh where there is none that runs commands."""
+    """The user's shell; /bin/sh where that is none that takes an item as we quote it."""
     shell = os.environ.get("SHELL", "")
     usable = os.path.isabs(shell) and os.access(shell, os.X_OK)
-    if not usable or os.path.basename(shell) in ("false", "nologin", "true"):
-        return "/bin/sh"
-    return shell
+    return shell if usable and os.path.basename(shell) in SHELLS else "/bin/sh"
 
 
 def _start(argv: list[str]) -> subprocess.Popen[bytes]:
