@@ -71,6 +71,22 @@ def of_descriptors_for_long(method: str) -> None:
     print("closed")
 
 
+def of_descriptors_for_one(method: str) -> None:
+    """One worker cannot be replaced, however often it is tried: the other goes on by itself."""
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with andon.ProcessPoolExecutor(2, start_method=method) as executor:
+        before = _two(executor)
+        _none_left()
+        assert type(executor.submit(die).exception(20)) is andon.WorkerDiedError
+        began = time.monotonic()
+        while time.monotonic() < began + 3.5:  # more tries than a pool would survive
+            executor.submit(time.sleep, 0.1).result(20)
+            executor.submit(time.sleep, 0.1).result(20)
+        print("the other", before.issuperset(executor.map(pid, range(20))))
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+        print("new worker", len(_two(executor) - before) == 1)
+
+
 def of_descriptors_at_once(method: str) -> None:
     """None are there to begin with: an error where the pool is opened, and nothing is left."""
     old = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -28,6 +28,7 @@ MakeStage = Callable[..., Stage]
 EXPECTED = {
     "of_descriptors": ["while starved 0", "fed True", "new workers True"],
     "of_descriptors_for_long": ["error PoolBrokenError True", "closed"],
+    "of_descriptors_for_one": ["the other True", "new worker True"],
     "of_descriptors_at_once": ["error OSError True", "later [0, 2, 4, 6]"],
     "of_processes": ["while starved 0", "fed True", "new workers True"],
     "of_processes_for_long": ["error PoolBrokenError True", "closed"],

@@ -5,7 +5,8 @@ Invariants
     before, but gets a slot, and with it the initializer, only then (S51).
  2. There are never more slots than the pool's workers, nor more spares than doomed workers were.
  3. Every death that nobody ordered and no task answers for, and every start that fails, is noted
-    in its slot's budget; one too many ends the pool (S42).
+    in its slot's budget; one too many ends the pool (S42). But where only starts fail, and other
+    workers are there, these go on, and the slot is tried again while work waits.
  4. Every method is called under the engine's lock, and none blocks.
 """
 
@@ -51,6 +52,11 @@ class Slot:
         self.worker: WorkerProcess | None = None
         self.budget = Budget()
         self.fill_at = 0.0  # a start has failed: not before
+
+    @property
+    def is_promising(self) -> bool:
+        """May a worker be started for it though no work waits?"""
+        return self.fill_at == 0.0 or not self.budget.is_spent
 
 
 class Crew(Lives):
@@ -114,7 +120,7 @@ class Crew(Lives):
         for slot in self._vacant:
             if self.spares:
                 self._seat(self.spares.pop(0), slot)
-            elif not (wanted > 0 or eager) or now < slot.fill_at:
+            elif not (wanted > 0 or (eager and slot.is_promising)) or now < slot.fill_at:
                 later.append(slot)
             elif room <= 0:
                 later.append(slot)
@@ -124,6 +130,8 @@ class Crew(Lives):
             else:
                 later.append(slot)
         self._vacant = later
+        if not wanted:
+            later = [slot for slot in later if slot.is_promising]
         if later:
             at = max(now + REPLACE_AFTER, min(slot.fill_at for slot in later))
             if self._fill_timer is None or self._fill_timer.at > at:
@@ -218,10 +226,14 @@ class Crew(Lives):
         now = time.monotonic()
         if self._config.start_method == "fork" and self._link is not None and self._link.lost:
             self._break(f"no worker can be started: {why}")
-        elif slot.budget.note(now):
+        elif slot.budget.note(now) and not self._has_workers():
             self._break(f"no worker could be started, in {slot.budget.tries} tries: {why}")
         else:
             slot.fill_at = now + slot.budget.wait()
+
+    def _has_workers(self) -> bool:
+        workers = [slot.worker for slot in self.slots]
+        return any(w is not None and w.state in (State.IDLE, State.BUSY) for w in workers)
 
     def ready(self, worker: WorkerProcess) -> None:
         """It has booted."""

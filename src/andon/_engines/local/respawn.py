@@ -32,7 +32,12 @@ class Budget:
         deaths.append(now)
         while deaths and deaths[0] <= now - self._window:
             deaths.popleft()
-        return len(deaths) > self._limit
+        return self.is_spent
+
+    @property
+    def is_spent(self) -> bool:
+        """Were there too many of late?"""
+        return len(self._deaths) > self._limit
 
     @property
     def tries(self) -> int:
