@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import CellType, FunctionType
+from contextlib import suppress
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from andon._pickling import dumps
-from andon._words import describe, short
+from andon._words import class_names, describe, short
 
 _TRIES = 500  # members tried alone, at most, to find the one to blame
 _DEPTH = 8
@@ -48,18 +49,21 @@ def _fails(obj: Any, main: Mapping[str, Any] | None, tries: list[int]) -> bool:
 def _descend(
     path: str, obj: Any, main: Mapping[str, Any] | None, tries: list[int]
 ) -> tuple[str, Any]:
-    """Follow the members that fail alone; what fails with none of them failing is to blame."""
-    for _ in range(_DEPTH):
-        for label, member in _members(obj):
-            if member is not obj and _fails(member, main, tries):
-                path, obj = path + label, member
+    """Follow the members that fail alone; what fails with none of them failing is to blame, and
+    so is what raises when it is asked for them."""
+    with suppress(BaseException):
+        for _ in range(_DEPTH):
+            for label, member in _members(obj):
+                if member is not obj and _fails(member, main, tries):
+                    path, obj = path + label, member
+                    break
+            else:
                 break
-        else:
-            break
     return path, obj
 
 
 def _members(obj: Any) -> Iterator[tuple[str, Any]]:
+    """Runs code of the object's own, which may raise anything."""
     if isinstance(obj, dict):
         for key, value in list(obj.items()):
             yield f"[{short(key)}]", value
@@ -74,7 +78,7 @@ def _members(obj: Any) -> Iterator[tuple[str, Any]]:
                 yield f", which uses {name!r}", cell.cell_contents
             except ValueError:
                 continue  # not yet bound
-        for name in obj.__code__.co_names:
+        for name in dict.fromkeys(_global_names(obj.__code__)):
             if name in obj.__globals__:
                 yield f", which uses the global {name!r}", obj.__globals__[name]
     elif hasattr(obj, "__self__") and hasattr(obj, "__func__"):
@@ -88,9 +92,19 @@ def _members(obj: Any) -> Iterator[tuple[str, Any]]:
             yield f".{name}", value
 
 
+def _global_names(code: CodeType) -> Iterator[str]:
+    """Also of the functions within. (`co_names` has those of attributes, too.)"""
+    import dis  # most workers never need it
+
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
 def _kind(obj: Any) -> str:
-    kind = type(obj)
-    name = getattr(obj, "__qualname__", None)
-    if isinstance(obj, FunctionType) and isinstance(name, str):
-        return f"the function {name!r}"
-    return f"a {kind.__module__}.{kind.__qualname__}"
+    if type(obj) is FunctionType:
+        return f"the function {obj.__qualname__!r}"
+    return f"a {class_names(type(obj))[0]}"

@@ -8,6 +8,10 @@ from typing import Any
 MP_MAIN = "__mp_main__"
 MAINS = ("__main__", MP_MAIN)
 
+# As they are, whatever the class says.
+_qualname = type.__dict__["__qualname__"].__get__
+_args = BaseException.__dict__["args"].__get__
+
 
 def describe(error: BaseException) -> str:
     """`Type: message`, whatever the error's own `__str__` does."""
@@ -18,10 +22,18 @@ def describe(error: BaseException) -> str:
 
 def type_name(error: BaseException) -> str:
     """The error's type, with its module where that says something."""
-    kind = type(error)
-    module = getattr(kind, "__module__", "")
-    name = str(getattr(kind, "__qualname__", kind.__name__))
-    return str.__str__(name if module in ("builtins", *MAINS) else f"{module}.{name}")
+    full, name = class_names(type(error))
+    return name if full in {f"{module}.{name}" for module in ("builtins", *MAINS)} else full
+
+
+def class_names(kind: type) -> tuple[str, str]:
+    """Its name with the module, and without, whatever its metaclass does."""
+    try:
+        module, name = f"{kind.__module__}", f"{kind.__qualname__}"
+        return str.__str__(f"{module}.{name}"), str.__str__(name)
+    except BaseException:
+        name = str.__str__(_qualname(kind))
+        return name, name
 
 
 def message_of(error: BaseException) -> str:
@@ -29,7 +41,7 @@ def message_of(error: BaseException) -> str:
     try:
         return str.__str__(str(error))  # which may be of a class of its own, and then cannot travel
     except BaseException:
-        return f"<its __str__ raises; arguments: {short(getattr(error, 'args', ()))}>"
+        return f"<its __str__ raises; arguments: {short(_args(error))}>"
 
 
 def note(error: BaseException, text: str) -> None:
@@ -44,7 +56,7 @@ def note(error: BaseException, text: str) -> None:
 def short(obj: Any, limit: int = 60) -> str:
     """A `repr` that never raises and is never long."""
     try:
-        text = repr(obj)
+        text = str.__str__(repr(obj))
     except BaseException:
-        text = f"<{type(obj).__qualname__}, whose repr raises>"
+        text = f"<{class_names(type(obj))[1]}, whose repr raises>"
     return text if len(text) <= limit else text[: limit - 1] + "…"

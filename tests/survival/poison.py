@@ -27,6 +27,16 @@ class Refuses:
         raise self.kind("no pickle of me")
 
 
+class Mute:
+    """It answers nothing that it is asked."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RuntimeError(f"no {name}")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("no pickle of me")
+
+
 class Holder:
     """Something unpicklable, two levels down."""
 
@@ -48,6 +58,7 @@ UNPICKLABLE: dict[str, tuple[Any, type[BaseException]]] = {
     "AttributeError": (lambda: Refuses(AttributeError), AttributeError),
     "RecursionError": (nested, RecursionError),
     "ValueError": (lambda: Refuses(ValueError), ValueError),
+    "no answer": (Mute, TypeError),
     "generator": (lambda: (x for x in ()), TypeError),
     "closed socket": (lambda: _closed_socket(), OSError),
     "deep inside": (lambda: Holder(threading.Lock()), TypeError),

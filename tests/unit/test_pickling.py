@@ -182,6 +182,73 @@ def test_every_kind_of_error_is_explained(obj: Any) -> None:
     assert "the result" in explain(caught.value, "the result", [("result", obj)])[0]
 
 
+class Shy:
+    """It cannot be pickled, nor asked for anything that it does not have."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("no")
+
+
+class Empty(dict[str, Any]):
+    """Nobody looks into it."""
+
+    def items(self) -> Any:
+        raise SystemExit("no items")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("no")
+
+
+class Elsewhere(type):
+    """Of classes that do not say what they are called."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__"):
+            raise RuntimeError(name)
+        return super().__getattribute__(name)
+
+
+class Nameless(Shy, metaclass=Elsewhere):
+    pass
+
+
+class Classless(Shy):
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise AttributeError
+
+
+@pytest.mark.parametrize("kind", [Shy, Empty, Nameless, Classless])
+def test_S28_an_object_that_does_not_answer_is_named_all_the_same(kind: Any) -> None:
+    original = TypeError("no")
+    name = type.__dict__["__qualname__"].__get__(kind)
+    named = explain(original, "the result", [("result", kind())])[1]
+    assert named.startswith("the result: result (a ") and named.endswith(f"{name})")
+    named = explain(original, "the arguments", [("args[0]", 1), ("args[1]", [kind()])])[1]
+    assert named.startswith("the arguments: args[1][0] (a ") and named.endswith(f"{name})")
+
+
+name = other = threading.Lock()
+
+
+def test_S28_an_attribute_is_not_taken_for_a_global() -> None:
+    def uses(x: Any) -> Any:
+        return x.name, other
+
+    def within(x: Any) -> Any:
+        return [lambda: (x.name, other)]
+
+    for fn in (uses, within):
+        assert "uses the global 'other'" in explain(TypeError(), "it", [("fn", fn)])[1]
+
+
 class Unsayable(Exception):
     def __str__(self) -> str:
         raise SystemExit("no")
