@@ -402,6 +402,40 @@ def test_a_lost_template_ends_a_pool_under_fork(stage: MakeStage) -> None:
         wait_gone([pid], 2.0)
 
 
+@pytest.mark.parametrize("born", [False, True])
+def test_S20_S22_a_template_that_dies_between_two_launches(
+    start_method: str, born: bool, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had started goes with it, told or not, and is replaced."""
+    monkeypatch.setattr(crew, "AT_ONCE", 3)
+    running = stage("running")
+    with driver(start_method, 3) as d:
+        link = d.engine._crew._link
+        assert link is not None
+        launcher = Process(link.template.pid)
+        idents = [d.submit(tasks.nap, running)] if born else []
+        first = {p.pid for p in eventually(launcher.children)} if born else set()
+        launcher.kill()
+        os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)
+        while len(idents) < 3:
+            idents.append(d.submit(tasks.nap, running))
+        if start_method == "fork":
+            assert isinstance(d.until(d.broke).payload, PoolBrokenError)
+        else:
+            others: set[int] = set()
+
+            def all_told() -> bool:
+                others.update(int(pid) for pid in running.reached() if int(pid) not in first)
+                return len(others) + sum(map(d.over, idents)) == 3
+
+            d.until(all_told, step=0.005)
+            assert len(others) >= 2
+        wait_gone(list(first))
+        d.stop(0.0, 0.0)
+        for ident in idents:
+            d.finish(ident)
+
+
 def test_S21_a_template_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lives, "BIRTH_WITHIN", 0.2)
     with driver("forkserver") as d:

@@ -201,8 +201,8 @@ class Crew(Lives):
     # Births, and how workers prepare -------------------------------------------------------------
 
     def _launch(self, slot: Slot | None) -> bool:
-        """Start a worker for this slot, or as a spare; False where that failed."""
-        if self.closing:
+        """Start a worker for this slot, or as a spare; False where that failed, or is to wait."""
+        if self.closing or not self._can_start():
             return False
         try:
             worker = self._start()

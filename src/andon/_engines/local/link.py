@@ -96,7 +96,9 @@ class Link:
             except OSError as exc:
                 if exc.errno == errno.ETOOMANYREFS:
                     return
-                self.lost = True  # its end of file, or its death, tells the rest
+                self.lost = True
+                with suppress(OSError):  # in any case there is an end of file, to call for news
+                    self._sock.shutdown(socket.SHUT_RDWR)
                 return
             self._out.popleft()
             self._unanswered.add(launch.serial)

@@ -69,6 +69,7 @@ class Lives:
         self._past: list[WorkerProcess] = []  # gone; to be buried once all is told
         self._losses = Budget()  # of templates
         self._link: Launcher | None = None
+        self._mourned = False  # the link is lost, and that was taken note of
         self.workers: dict[int, WorkerProcess] = {}
         self.leftover: set[int] = set()  # pids that would not die
         self.closing = False
@@ -91,8 +92,14 @@ class Lives:
 
     def connect(self, before_fork: Callable[[], None] | None = None) -> None:
         """Have a template; raises OSError."""
+        self._mourned = False
         self._link = system.connect(self._config.start_method, self._inherit, before_fork)
         self._link.attach(self._poller, self._timers, self._news)
+
+    def _can_start(self) -> bool:
+        """Not between the end of a template and the note of it: with another one in its place,
+        nobody would hear of what it had started."""
+        return self._link is None or not self._link.lost or self._mourned
 
     def _start(self) -> WorkerProcess:
         """One more process; raises what is in the way, and then nothing of it is left."""
@@ -282,6 +289,7 @@ class Lives:
 
     def _lost(self) -> None:
         """The template is gone: nobody reaps, nobody tells. What it started goes with it."""
+        self._mourned = True
         orphans = []
         for worker in list(self.workers.values()):
             worker.expected = True
