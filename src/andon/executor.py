@@ -140,7 +140,7 @@ class ProcessPoolExecutor(SharedPool, _Standard):
         check_callable(fn)
         group = _Group.of(self)
         if group is None:
-            return submit_lone(self._loose, fn, args, kwargs, self._times[3])
+            return submit_lone(self._loose, fn, args, kwargs, self._times[3], self._refusal)
         return submit_or_fail(group._entered().group, fn, args, kwargs, group._times[3])
 
     def map(

@@ -271,7 +271,9 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
     def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
         self._check_running()
         check_callable(fn)
-        return submit_lone(self._loose, fn, tuple(args), dict(kwds or {}), self._times[3])
+        return submit_lone(
+            self._loose, fn, tuple(args), dict(kwds or {}), self._times[3], self._refusal
+        )
 
     def _map(
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool

@@ -15,7 +15,14 @@ from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, positive_int
 from andon._runtime.sending import submit_failure
 from andon._runtime.streams import Stream
-from andon.errors import PoolBrokenError, SerializationError, TaskCancelledError, anew
+from andon.errors import (
+    GroupClosedError,
+    PoolBrokenError,
+    PoolClosedError,
+    SerializationError,
+    TaskCancelledError,
+    anew,
+)
 from andon.outcome import Outcome, ReasonKind, StoppedBy
 from andon.token import check_reason
 
@@ -230,21 +237,27 @@ def submit_lone(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     timeout: float | None,
+    refusal: str,
 ) -> Future[T]:
     """A call that stands alone. There is no `with` that would absorb a `Cancelled` of its group
     (S14, S16): where that was stopped, by a broken pool, a token or its policy, the call is
-    refused."""
+    refused; and where its pool closed meanwhile, with that `refusal`."""
     try:
         return submit_or_fail(group, fn, args, kwargs, timeout)
     except Cancelled as stop:
         if stop.token is not group.token:
             raise
+        reason = group.reason
+    except (GroupClosedError, PoolClosedError):
+        reason = group.reason
+    if reason is None or reason.kind is ReasonKind.SHUTDOWN:
+        raise PoolClosedError(refusal)
     broken = group.broken
     if isinstance(broken, PoolBrokenError):
         raise anew(broken)
     raise TaskCancelledError(
-        f"the pool takes no more calls ({group.reason})",
-        reason=group.reason,
+        f"the pool takes no more calls ({reason})",
+        reason=reason,
         started=False,
         stopped_by=StoppedBy.NEVER_STARTED,
     ) from next((o.error for o in group.failures), group.mistake)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import pytest
 
 import andon
-from tests.support import eventually, run_python
+from tests.support import eventually, opened, run_python
 
 PATIENCE = 20.0  # seconds
 
@@ -183,3 +184,43 @@ def test_a_group_whose_tasks_are_over_ends_well(start_method: str, executor: boo
     results, tg = other.result()
     assert results == [2, 4]
     assert tg.verdict == "ok"
+
+
+class Slow:
+    """Pickled, it tells, and waits."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __reduce__(self) -> Any:
+        self.begun.set()
+        self.go.wait(PATIENCE)
+        return int, (3,)
+
+
+@pytest.mark.parametrize("how", ["shutdown", "cancel_futures", "close"])
+def test_a_call_that_meets_the_close_is_refused(start_method: str, how: str) -> None:
+    """As any that comes after it; something else keeps the pool open meanwhile."""
+    pool, submit = opened(start_method, executor=how != "close")
+    stop, slow = andon.Event(), Slow()
+    alone = how == "cancel_futures"  # which stops groups
+    with nullcontext() if alone else andon.TaskGroup(pool=pool) as tg:
+        (tg.submit if tg else submit)(stop.wait, PATIENCE)
+        late = Another(partial(submit, abs, slow))
+        assert slow.begun.wait(PATIENCE)
+        if how == "close":
+            pool.close()
+            pool._runtime.leave_body(pool._loose)  # as `join` does
+        else:
+            pool.shutdown(wait=False, cancel_futures=alone)
+        eventually(lambda: pool._loose.over or pool._loose.reason)
+        slow.go.set()
+        try:
+            with pytest.raises(andon.PoolClosedError, match=pool._refusal):
+                late.result()
+        finally:
+            stop.set()
+    if how == "close":
+        pool.join()
+    else:
+        pool.shutdown()
