@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import threading
 import time
@@ -81,6 +83,23 @@ def test_long_and_odd_messages(board: Board, text: str) -> None:
     assert len(message.encode()) <= TEXT_BYTES
     if len(text) > TEXT_BYTES:
         assert message.endswith("…") and text.startswith(message[:-1]) and len(message) > 200
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="lists descriptors")
+@pytest.mark.parametrize("step", ["ftruncate", "make_bell", "mmap"])
+def test_S20_a_board_that_cannot_be_hung_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "as where descriptors run out")
+
+    owner = {"ftruncate": os, "make_bell": _board.board, "mmap": mmap}[step]
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, fail)
+        with pytest.raises(OSError, match="run out"):
+            Board.create()
+    assert os.listdir("/proc/self/fd") == before
 
 
 # Rows -------------------------------------------------------------------------------------------

@@ -108,7 +108,18 @@ class Board:
     def create(cls) -> Board:
         """Hang a new board."""
         ident = f"{os.getpid():x}-{os.urandom(8).hex()}"
-        return cls(ident, _make_memory(), make_bell(), os.getpid())
+        fds: list[int] = []
+        try:
+            fds.append(_make_memory())
+            if fds[0] >= 0:
+                os.ftruncate(fds[0], _SIZE)
+            fds.append(make_bell())
+            return cls(ident, fds[0], fds[1], os.getpid())
+        except BaseException:  # there are too few descriptors, or too little memory
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
+            raise
 
     @classmethod
     def join(cls, ident: str, mem_fd: int, bell_fd: int) -> Board:
@@ -255,10 +266,8 @@ def _make_memory() -> int:
             fd = os.memfd_create("andon-board", os.MFD_CLOEXEC)
         except OSError:
             pass
-    if sys.platform != "win32":
-        if fd < 0:
-            fd = _unlinked_file()
-        os.ftruncate(fd, _SIZE)
+    if fd < 0 and sys.platform != "win32":
+        fd = _unlinked_file()
     return fd
 
 
