@@ -126,6 +126,20 @@ def test_initializer_and_a_shared_event(start_method: str) -> None:
         assert pool.apply(initialised) == 7
 
 
+def cancel_in_turn(events: list[andon.Event]) -> list[str | None]:
+    for i, event in enumerate(events):
+        event.cancel(f"reason {i}")
+    return [event.reason for event in events]
+
+
+def test_S8_a_task_that_sets_several_events_says_why_of_each(start_method: str) -> None:
+    events = [andon.Event() for _ in range(3)]
+    with andon.Pool(1, start_method=start_method) as pool:
+        reasons = pool.apply(cancel_in_turn, (events,))
+    assert reasons == ["reason 0", "reason 1", "reason 2"]
+    assert [event.reason for event in events] == reasons
+
+
 def test_S42_an_initializer_that_raises(start_method: str) -> None:
     with andon.Pool(2, broken_initializer, start_method=start_method) as pool:
         with pytest.raises(andon.InitializerError) as caught:

@@ -14,7 +14,7 @@ import pytest
 
 from andon import _board
 from andon._board import KIND_CANCEL, KIND_FAILURE, PHASES, ROWS, WORDS, Board, bell, registry
-from andon._board.row import FIELDS, NOTES, TEXT_BYTES
+from andon._board.row import FIELDS, TEXT_BYTES
 from andon.outcome import ReasonKind
 from tests.support import PATIENCE
 
@@ -66,11 +66,38 @@ def test_a_message_belongs_to_its_word(board: Board) -> None:
     board.pull(*two, KIND_CANCEL, 0, "two")
     assert board.read(*two) == (KIND_CANCEL, 0, "two")
     assert board.read(*one) == (KIND_CANCEL, 0, "one")
-    same_note = one
-    while same_note[0] % NOTES != one[0] % NOTES or same_note == one:
-        same_note = board.allot_word()
-    board.pull(*same_note, KIND_CANCEL, 0, "three")
+    board.free_word(one[0])
+    three = board.allot_word()
+    assert board.read(*one) == (KIND_CANCEL, 0, "one"), "it keeps its meaning while it can"
+    board.pull(*three, KIND_CANCEL, 0, "three")
     assert board.read(*one) == (KIND_CANCEL, 0, ""), "overwritten: none is better than another's"
+    assert board.read(*two) == (KIND_CANCEL, 0, "two")
+    assert board.read(*three) == (KIND_CANCEL, 0, "three")
+
+
+def test_S8_each_word_keeps_its_reason(board: Board) -> None:
+    """Whoever has pulled it, and whatever else he pulls."""
+    words = [board.allot_word() for _ in range(1200)]
+    row = board.allot_row()
+    for i, word in enumerate(words):
+        assert board.pull(*word, KIND_CANCEL, row if i % 2 else 0, f"reason {i}")
+    board.free_row(row)
+    while board.allot_row() != row:  # its next worker begins with none
+        pass
+    for i, word in enumerate(words):
+        assert board.read(*word) == (KIND_CANCEL, row if i % 2 else 0, f"reason {i}")
+
+
+def test_S8_a_reason_is_laid_by_only_where_it_was_the_first(board: Board) -> None:
+    """Of two that pull at the same moment."""
+    word, another = board.allot_word(), board.allot_word()
+    mine, yours = board.allot_row(), board.allot_row()
+    board.row(mine).write_cord(*word, "mine")
+    assert board.pull(*word, KIND_CANCEL, yours, "yours")
+    assert board.pull(*another, KIND_CANCEL, mine, "another")
+    assert board.pull(*board.allot_word(), KIND_CANCEL, yours, "a third")
+    assert board.read(*word) == (KIND_CANCEL, yours, "yours")
+    assert board.read(*another) == (KIND_CANCEL, mine, "another")
 
 
 @pytest.mark.parametrize("text", ["x" * 5000, "ö" * 5000, "€" * 5000, "\udcff bad", ""])

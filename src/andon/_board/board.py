@@ -35,7 +35,8 @@ _LITTLE = sys.byteorder == "little"
 _NUDGES = 1 if _LITTLE else 2  # which quarter
 _QUICK = 0 if _LITTLE else 1  # which half: all but which use it is
 _TRAYS = _WORD_BYTES + (ROWS + NOTES) * ROW_BYTES  # where they begin
-_SIZE = _TRAYS + ROWS * TRAY_BYTES  # only pages that are touched count
+_NOTED = _TRAYS + ROWS * TRAY_BYTES  # where it stands which note a word has
+_SIZE = _NOTED + WORDS * 2  # only pages that are touched count
 
 
 class Pulled(tuple[int, int, str]):
@@ -66,11 +67,14 @@ class Board:
 
     __slots__ = (
         "__weakref__",
+        "_free_notes",
         "_free_rows",
         "_free_words",
+        "_fresh_notes",
         "_fresh_rows",
         "_fresh_words",
         "_mmap",
+        "_noted",
         "_quarters",
         "bell_fd",
         "ident",
@@ -97,10 +101,13 @@ class Board:
         self.words: memoryview = self.memory[:_WORD_BYTES].cast("Q")
         self.quick: memoryview = self.memory[:_WORD_BYTES].cast("I")
         self._quarters: memoryview = self.memory[:_WORD_BYTES].cast("H")
-        # deque and count are atomic under the interpreter's lock. A lock of our own here could be
-        # held when a collected token frees its word in the same thread.
+        self._noted: memoryview = self.memory[_NOTED:].cast("H")
+        # list, deque and count are atomic under the interpreter's lock. A lock of our own here
+        # could be held when a collected token frees its word in the same thread.
         self._fresh_words = itertools.count()
         self._free_words: deque[int] = deque()
+        self._fresh_notes = itertools.count()
+        self._free_notes: list[int] = []  # last freed first: no more are touched than must be
         self._fresh_rows = itertools.count(1)
         self._free_rows: deque[int] = deque()
 
@@ -142,6 +149,7 @@ class Board:
             self.words.release()
             self.quick.release()
             self._quarters.release()
+            self._noted.release()
             self.memory.release()
             self._mmap.close()
 
@@ -159,11 +167,19 @@ class Board:
                     "drop some before making more"
                 ) from None
         clear = ((int(self.words[slot]) >> 32) + 1) << 32
+        self._noted[slot] = self._allot_note()
         self.words[slot] = clear
         return slot, clear
 
+    def _allot_note(self) -> int:
+        try:
+            return self._free_notes.pop()
+        except IndexError:
+            return next(self._fresh_notes) % NOTES
+
     def free_word(self, slot: int) -> None:
         """Its maker needs it no more."""
+        self._free_notes.append(self._noted[slot])
         self._free_words.append(slot)
 
     def is_clear(self, slot: int, clear: int) -> bool:
@@ -184,12 +200,15 @@ class Board:
     def pull(self, slot: int, clear: int, kind_code: int, row: int = 0, message: str = "") -> bool:
         """Stop everyone who reads this word; True where it was not yet stopped.
 
-        `message` goes to the puller's row, or to the word's note where it has none (row 0).
+        `message` goes to the puller's row, or to the word's note where it has none (row 0): each
+        word has one of its own, as long as it is in use.
         """
         if not self.is_clear(slot, clear):
             return False
         if message:
-            self.row(row or _note(slot)).write_cord(slot, clear, message)
+            if row:
+                self._lay_by(row)
+            (self.row(row) if row else self._note(slot)).write_cord(slot, clear, message)
         self.words[slot] = clear | row << 4 | kind_code
         self.ring()
         return True
@@ -202,8 +221,19 @@ class Board:
         if value >> 32 != clear >> 32:
             return Pulled((0, 0, ""))
         row = value >> 4 & 0xFFF
-        message = self.row(row or _note(slot)).read_cord(slot, clear)
-        return Pulled((value & 0xF, row, message))
+        message = self.row(row).read_cord(slot, clear) if row else ""
+        return Pulled((value & 0xF, row, message or self._note(slot).read_cord(slot, clear)))
+
+    def _note(self, slot: int) -> RowView:
+        return self.row(ROWS + self._noted[slot])
+
+    def _lay_by(self, number: int) -> None:
+        """What this row has said goes to the note of the word that it was said of."""
+        row = self.row(number)
+        slot, clear = row.cord
+        message = row.read_cord(slot, clear)
+        if message and self.words[slot] & REST & ~0xF == clear | number << 4:
+            self._note(slot).write_cord(slot, clear, message)
 
     # Rows ----------------------------------------------------------------------------------------
 
@@ -217,6 +247,7 @@ class Board:
                 raise RuntimeError(
                     f"{ROWS - 1} workers are in use in this process; close some pools"
                 ) from None
+        self._lay_by(number)
         self.row(number).wipe()
         self.tray(number).clear()
         return number
@@ -252,10 +283,6 @@ class Board:
     def wait(self, stopped: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until `stopped()`, asked again at every ring; False after `timeout` seconds."""
         return wait_any((self,), stopped, timeout)
-
-
-def _note(slot: int) -> int:
-    return ROWS + slot % NOTES
 
 
 def _make_memory() -> int:

@@ -8,15 +8,21 @@ Invariants:
  3. The cord's text carries the word that it belongs to, so nobody takes it for another's.
 
 Whoever pulls a word without a row of its own leaves its reason in the word's note: a row, behind
-the workers', of which only the text is used. Two words may share one; the tag tells them apart.
+the workers', of which only the text is used. What a worker has said last stands in its own row, so
+that of two that pull at once neither garbles the other's; before it says another thing, or the row
+gets another worker, that goes to the note of its word.
 """
 
 from __future__ import annotations
 
+import sys
+
 from andon._board.tray import TrayView
 
 ROWS = 4096  # of workers, row 0 being nobody's; a stop word has 12 bits for one
-NOTES = 512  # rows behind those, for the words of pullers that have no row on this board
+# Rows behind those: one for each word that is in use, and on Windows, where memory counts that
+# nobody has touched, for as many as most programs have; there two may share one.
+NOTES = 65536 if sys.platform != "win32" else 4096
 ROW_BYTES = 1024
 FIELDS = 17
 TEXT_BYTES = ROW_BYTES - FIELDS * 8
@@ -180,6 +186,11 @@ class RowView:
         if cells[CORD_SLOT] != slot or cells[CORD_CLEAR] != clear or cells[CORD_LEN] != length:
             return ""
         return text
+
+    @property
+    def cord(self) -> tuple[int, int]:
+        """The word that the text belongs to: its slot, and the value that means clear."""
+        return int(self.cells[CORD_SLOT]), int(self.cells[CORD_CLEAR])
 
     def wipe(self) -> None:
         """Make the row ready for its next worker."""
