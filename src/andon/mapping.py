@@ -222,6 +222,8 @@ def streamed(
     try:
         stream = open_stream(scope.group, fn, items, more, **options)
         results = _results(scope, stream, progress, end, pool, goes_on)
+        if scope.timed:
+            stream.leave_when_over()
         next(results)  # it stands in its `try` now: dropping it leaves the scope
     except BaseException as error:
         scope.leave(error, None)

@@ -15,7 +15,7 @@ import pytest
 
 import andon
 from tests.facades.tasks import Custom, fail_at, raise_custom, sleep_long, square
-from tests.support import Stage
+from tests.support import Stage, eventually
 
 
 def test_a_list_in_order(start_method: str) -> None:
@@ -84,6 +84,34 @@ def test_collect_all_puts_the_error_in_its_place() -> None:
 def test_deadline_is_raised_bare() -> None:
     with pytest.raises(andon.GroupTimeoutError):
         andon.map(sleep_long, [None] * 3, workers=2, deadline=0.3)
+
+
+def by_imap(pool: Any, items: Iterable[int]) -> Any:
+    return andon.imap(square, items, workers=1, deadline=60.0)
+
+
+def by_pool(pool: Any, items: Iterable[int]) -> Any:
+    return pool.imap(square, items)
+
+
+def by_executor(pool: Any, items: Iterable[int]) -> Any:
+    return andon.ProcessPoolExecutor.map(pool, square, items)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("call", [by_imap, by_pool, by_executor])
+def test_S30_no_deadline_passes_after_the_last_success(
+    call: Callable[[Any, Iterable[int]], Any], lazy: bool
+) -> None:
+    """However late the results are taken."""
+    make = andon.ProcessPoolExecutor if call is by_executor else andon.Pool
+    with make(1, deadline=60.0) as pool:
+        results = call(pool, iter(range(3)) if lazy else range(3))
+        assert next(results) == 0
+        group = results._stream._group
+        eventually(lambda: group.closed)
+        assert group.verdict == "ok"
+        assert list(results) == [1, 4]
 
 
 def test_an_event_stops_the_call(stage: Callable[..., Stage]) -> None:

@@ -95,6 +95,7 @@ class Reading:
         self._room = Wakeup()
         self._reading = False
         self._closed = False
+        self._leaves = False  # the body, with the last task
         self._thread: threading.Thread | None = None
         self._in_thread = wakeup is not None or not isinstance(items, _CONTAINERS)
         if self._in_thread:
@@ -125,6 +126,22 @@ class Reading:
         except RuntimeError:
             self._thread = None
             raise
+
+    @property
+    def all_sent(self) -> bool:
+        """Is all input on its way to workers, or back?"""
+        counted = self._length is not None and self._submitted >= self._length
+        return counted or self._closed or (self._exhausted and not self._inbox)
+
+    def leave_when_over(self) -> None:
+        """Leave the body with the last task, whoever still takes results: no deadline passes after
+        the last success."""
+        self._leaves = True
+        self._leave_if_over()
+
+    def _leave_if_over(self) -> None:
+        if self._leaves and self.all_sent and not self._spans:
+            self._group.runtime.leave_body_soon(self._group)
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -175,6 +192,7 @@ class Reading:
                 self._exhausted = True
                 self._whole, self._items = None, iter(())
                 self._wakeup.notify()
+                self._leave_if_over()
 
     def _take_up_to(self, count: int) -> Sequence[Any]:
         if self._whole is None:
@@ -246,6 +264,7 @@ class Reading:
         if ended:
             self._send_inbox()  # also where the consumer is just sending the last of it
             self._exhausted = True
+            self._leave_if_over()
         elif self._buffersize is not None:
             self._send_inbox()  # there is no room for more to go with it
 
@@ -301,6 +320,7 @@ class Reading:
         del self._offsets[task.id]
         self._room.notify()
         self._tell()
+        self._leave_if_over()
 
     def _tell(self) -> None:
         """There is news for the consumer; one who only gathers is left to sleep until workers may

@@ -131,6 +131,7 @@ class Scope(Leaving):
         self._own = own
         self._raise = raise_group if not bare else raise_first_quietly if lexical else raise_first
         self._over = False
+        self.timed = deadline is not None
         self._reset: Reset[Group | None] | None = None
         self._bridged = bridged and bridge.enter()
         _enter()

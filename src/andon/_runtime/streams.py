@@ -222,12 +222,6 @@ class Stream(Reading, Iterator[Any]):
         return self._exhausted
 
     @property
-    def all_sent(self) -> bool:
-        """Is all input on its way to workers, or back?"""
-        counted = self._length is not None and self._submitted >= self._length
-        return counted or self._closed or (self._exhausted and not self._inbox)
-
-    @property
     def hungry(self) -> bool:
         """Is a worker free that could have what has been read, while the reader is held up by the
         input? Whoever waits for results sees to it: `send_waiting`."""

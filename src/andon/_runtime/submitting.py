@@ -158,6 +158,11 @@ class Submitter(Performer):
                     self._leave_if_done(group)
             self._deliver()
 
+    def leave_body_soon(self, group: Group) -> None:
+        """As `leave_body`, where anything is delivered: who drives makes the call."""
+        self._left.append(partial(self.leave_body, group))
+        self.wake()
+
     def _must_leave(
         self, call: Callable[..., None], *args: Any, after: bool = False, **kwargs: Any
     ) -> bool:
