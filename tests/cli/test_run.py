@@ -84,6 +84,29 @@ if __name__ == "__main__":
     sys.exit(main(["run", "true", "a", "b"]))
 """
 
+HUNG_UP = """
+import sys
+from andon.cli import main, run
+
+class Terminal:
+    def start(self, total):
+        self.write("start")
+
+    def update(self, snapshot):
+        self.write("update")
+
+    def finish(self, snapshot, reason):
+        self.write("finish")
+
+    def write(self, what):
+        if what == sys.argv[1]:
+            raise OSError(5, "Input/output error")
+
+run.bar = lambda **_: Terminal()
+if __name__ == "__main__":
+    sys.exit(main(["run", "--progress", "true", "a", "b"]))
+"""
+
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
@@ -346,6 +369,14 @@ def test_an_error_of_reading_the_rest_is_told(here: Path) -> None:
     first, second = done.stderr.splitlines()
     assert first == "andon: error: OSError: [Errno 5] Input/output error"
     assert second.startswith("andon: 2 done, 0 failed, 0 stopped, 0 never started in ")
+
+
+@pytest.mark.parametrize("when", ["start", "update", "finish"])
+def test_a_display_that_fails_is_no_failure_of_the_run(when: str, here: Path) -> None:
+    done = run_python(["-c", HUNG_UP, when], cwd=here, env=environment())
+    assert done.returncode == 0
+    assert done.stderr.startswith("andon: 2 done, 0 failed, 0 stopped, 0 never started in ")
+    assert done.stderr.count("\n") == 1
 
 
 # Refused -----------------------------------------------------------------------------------------

@@ -80,8 +80,7 @@ class _Run:
             problems = [p for error in problems for p in self._ledger.unknown(error)]
             if self._ledger.broken is not None:
                 problems.append(self._ledger.broken)
-            if self._reporter is not None:
-                self._reporter.finish(self._progress(), reason)
+            self._show(lambda reporter: reporter.finish(self._progress(), reason))
             tell(
                 summary(
                     tally,
@@ -116,8 +115,7 @@ class _Run:
             self._group = tg
             signals.catch_up(tg.cancel)
             # The bar has a thread, and under `fork` there must be none before the group is open.
-            if self._reporter is not None:
-                self._reporter.start(self._items.total)
+            self._show(lambda reporter: reporter.start(self._items.total))
             token, ledger = tg.token, self._ledger
             fed = ledger.feed(self._items.read(lambda: token.is_set() or ledger.closed))
             # What comes slowly must not wait until a span of items is full.
@@ -142,17 +140,25 @@ class _Run:
         ledger.close(self._items, enough)
 
     def _tell(self, snapshot: Progress) -> None:
-        if self._reporter is not None:
-            self._reporter.update(
-                Progress(
-                    done=snapshot.done,
-                    failed=snapshot.failed,
-                    cancelled=snapshot.cancelled,
-                    running=snapshot.running,
-                    total=self._items.total,
-                    elapsed=snapshot.elapsed,
-                )
-            )
+        known = Progress(
+            done=snapshot.done,
+            failed=snapshot.failed,
+            cancelled=snapshot.cancelled,
+            running=snapshot.running,
+            total=self._items.total,
+            elapsed=snapshot.elapsed,
+        )
+        self._show(lambda reporter: reporter.update(known))
+
+    def _show(self, call: Callable[[Reporter], None]) -> None:
+        """On the display, if there is one; once it fails (a terminal that has hung up), there is
+        none any more, and that is no failure of the run."""
+        if self._reporter is None:
+            return
+        try:
+            call(self._reporter)
+        except Exception:
+            self._reporter = None
 
     def _progress(self) -> Progress:
         t = self._ledger.tally
