@@ -124,3 +124,15 @@ def test_an_import_error_names_its_place() -> None:
 def test_everything_else_is_a_shell_command(target: str) -> None:
     command = load(target)
     assert isinstance(command, ShellCommand) and command.template == target
+
+
+@pytest.mark.parametrize("target", ["os.path:basename", "mod_e.py:f"])
+def test_where_there_is_no_current_directory(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UsageError, match="no current directory: No such file or directory"):
+        load(target)

@@ -55,14 +55,14 @@ class FileFunction:
 
 def _from_module(module_name: str, name: str) -> Callable[[str], Any]:
     # As `python -m` does; the installed command has its own directory there instead.
-    _first_on_path(os.getcwd())
+    _first_on_path(_absolute("."))
     with _Imports(module_name):
         module = importlib.import_module(module_name)
     return _found(module, name, module_name)
 
 
 def _from_file(file: str, name: str) -> Callable[[str], Any]:
-    path = os.path.abspath(file)
+    path = _absolute(file)
     if not os.path.isfile(path):
         raise UsageError(f"no such file: {file}")
     directory, base = os.path.split(path)
@@ -108,6 +108,13 @@ def _load_file(path: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError as error:  # the directory that we are in has been removed
+        raise UsageError(f"no current directory: {error.strerror}") from None
 
 
 def _first_on_path(directory: str) -> None:
