@@ -71,7 +71,7 @@ def test_a_file_is_the_module_of_its_name() -> None:
     assert pickle.loads(pickle.dumps(function)) is function
 
 
-@pytest.mark.parametrize("name", ["my-script.py", "2024.py", "json.py", "a b.py"])
+@pytest.mark.parametrize("name", ["my-script.py", "2024.py", "json.py", "__hello__.py", "a b.py"])
 def test_a_file_that_cannot_be_imported_by_its_name(name: str) -> None:
     write(name)
     import json

@@ -86,7 +86,10 @@ def _importable_as(stem: str, path: str) -> bool:
         spec = importlib.util.find_spec(stem)
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None and os.path.samefile(spec.origin, path)
+    # What is frozen into Python has an origin that is no file.
+    if spec is None or spec.origin is None or not spec.has_location:
+        return False
+    return os.path.samefile(spec.origin, path)
 
 
 def _load_file(path: str) -> ModuleType:
