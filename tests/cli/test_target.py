@@ -120,7 +120,10 @@ def test_an_import_error_names_its_place() -> None:
         load("raises_d:f")
 
 
-@pytest.mark.parametrize("target", ["gzip -t {}", "true", "a:b c", "./run.sh", "http://x/{}"])
+@pytest.mark.parametrize(
+    "target",
+    ["gzip -t {}", "true", "a:b c", "./run.sh", "http://x/{}", "python -m andon run work.py:f"],
+)
 def test_everything_else_is_a_shell_command(target: str) -> None:
     command = load(target)
     assert isinstance(command, ShellCommand) and command.template == target

@@ -28,13 +28,14 @@ from andon.cli.arguments import UsageError
 _QUALNAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _FILE = re.compile(rf"(?P<file>.+\.py):(?P<name>{_QUALNAME})", re.DOTALL)
 _MODULE = re.compile(rf"(?P<module>{_QUALNAME}):(?P<name>{_QUALNAME})")
+_SPACE = re.compile(r"\s")  # a command may well end like a function of a file
 _DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)+")
 
 
 def load(target: str) -> Callable[[str], Any]:
     """What to call with each item; `UsageError` where there is nothing to call."""
     in_file = _FILE.fullmatch(target)
-    if in_file:
+    if in_file and (os.path.isfile(in_file["file"]) or not _SPACE.search(target)):
         return _checked(target, _from_file(in_file["file"], in_file["name"]))
     in_module = _MODULE.fullmatch(target)
     if in_module:
