@@ -465,7 +465,7 @@ def test_a_full_disk_is_told(here: Path) -> None:
     items = [str(n) for n in range(100)]
     done = andon("run", "work.py:upper", *items, "-o", "/dev/full", cwd=here)
     assert done.returncode == 1
-    assert "andon: error: OSError: [Errno 28] No space left on device\n" in done.stderr
+    assert "andon: error: OSError: [Errno 28] No space left on device: '/dev/full'\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -25,15 +25,21 @@ from andon.outcome import Outcome, TaskState
 class Results(AbstractContextManager["Results"]):
     """The results file. Each line is handed to the system as soon as it is written."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, path: str) -> None:
         self._stream = stream
+        self._path = path
 
     def write(self, outcome: Outcome, item: str) -> None:
-        """Write the line of one item; `OSError` where that fails."""
+        """Write the line of one item; `OSError`, which names the file, where that fails."""
         # ASCII throughout: a file name that is not valid UTF-8 comes as lone surrogates, which
         # JSON can only hold escaped.
-        self._stream.write(json.dumps(record(outcome, item), allow_nan=False) + "\n")
-        self._stream.flush()
+        line = json.dumps(record(outcome, item), allow_nan=False) + "\n"
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+        except OSError as error:
+            error.filename = self._path
+            raise
 
     def __exit__(self, *exc: object) -> None:
         with suppress(OSError):  # what `write` could not write, it has told
@@ -56,15 +62,15 @@ def open_results(path: str | None, source: str | None = None) -> Results | None:
                 raise UsageError(f"--output {path}: that is the file the items come from")
             fd = _our_own(there)
             if fd is not None:
-                return _results(fd)
+                return _results(fd, path)
         # No temporary name beside it: a FIFO works as well as a file.
-        return _results(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+        return _results(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), path)
     except (OSError, ValueError) as error:
         raise UsageError(f"--output {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _results(fd: int) -> Results:
-    return Results(open(fd, "w", encoding="ascii"))
+def _results(fd: int, path: str) -> Results:
+    return Results(open(fd, "w", encoding="ascii"), path)
 
 
 def _found(path: str) -> os.stat_result | None:
