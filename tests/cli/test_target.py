@@ -14,7 +14,7 @@ from andon.cli.command import ShellCommand
 from andon.cli.target import FileFunction, load
 
 SOURCE = """
-import dataclasses
+import dataclasses, functools
 @dataclasses.dataclass
 class Point:
     x: str
@@ -25,6 +25,10 @@ def f(item): return item * 2
 def make(item): return Point(item)
 async def waits(item): ...
 def many(item): yield item
+class Fetch:
+    async def __call__(self, item): ...
+fetch = Fetch()
+part = functools.partial(fetch)
 number = 3
 """
 
@@ -94,6 +98,8 @@ def test_a_file_that_cannot_be_imported_by_its_name(name: str) -> None:
         ("mod_c:g", "mod_c has no 'g'"),
         ("mod_c:number", "mod_c:number is not callable: it is of type int"),
         ("mod_c.py:waits", "mod_c.py:waits is a coroutine function"),
+        ("mod_c.py:fetch", "mod_c.py:fetch is a coroutine function"),
+        ("mod_c.py:part", "mod_c.py:part is a coroutine function"),
         ("mod_c:many", "mod_c:many is a generator function"),
         ("broken_c.py:f", "cannot import broken_c.py: SyntaxError"),
         ("raises_c:f", "cannot import raises_c: RuntimeError: not today"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -20,6 +21,21 @@ async def coroutine() -> None: ...
 
 def generator() -> Any:
     yield 1
+
+
+class Awaited:
+    async def __call__(self, item: int) -> int:
+        return item
+
+
+class Yields:
+    def __call__(self, item: int) -> Any:
+        yield item
+
+
+class YieldsLater:
+    async def __call__(self, item: int) -> Any:
+        yield item
 
 
 SURFACES: list[Callable[..., Any]] = [
@@ -89,6 +105,10 @@ def test_arguments_of_no_initializer() -> None:
         (coroutine, "coroutine function"),
         (partial(coroutine), "coroutine function"),
         (generator, "generator function"),
+        (Awaited(), r"Awaited\.__call__ is a coroutine function"),
+        (partial(Awaited()), r"Awaited\.__call__ is a coroutine function"),
+        (Yields(), r"Yields\.__call__ is a generator function"),
+        (YieldsLater(), r"YieldsLater\.__call__ is a coroutine function"),
     ],
 )
 def test_what_cannot_be_a_task(fn: Any, words: str) -> None:
@@ -99,6 +119,20 @@ def test_what_cannot_be_a_task(fn: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
         andon.map(fn, [1])
     assert tg.stats.submitted == 0
+    with andon.Pool(1, engine="inline") as pool, pytest.raises(TypeError, match=words):
+        pool.apply_async(fn)
+    with (
+        andon.ProcessPoolExecutor(1, engine="inline") as executor,
+        pytest.raises(TypeError, match=words),
+    ):
+        executor.submit(fn)
+
+
+@pytest.mark.parametrize("fn", [Awaited, Mock(return_value=4)])
+def test_what_is_made_of_other_callables_is_their_affair(fn: Any) -> None:
+    with andon.TaskGroup(engine="inline") as tg:
+        tg.submit(fn)
+    assert tg.verdict == "ok"
 
 
 def test_a_group_on_a_pool_takes_the_pools_workers() -> None:

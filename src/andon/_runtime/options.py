@@ -78,16 +78,25 @@ def check_callable(fn: Any, what: str = "the task") -> None:
         return
     import inspect  # heavy, and hardly ever needed
 
-    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
-        raise TypeError(
-            f"{what} {name_of(fn)} is a coroutine function; a worker process runs plain functions: "
-            "wrap it in one that calls asyncio.run()"
-        )
-    if inspect.isgeneratorfunction(inner):
-        raise TypeError(
-            f"{what} {name_of(fn)} is a generator function, and a generator cannot travel between "
-            "processes: return a list instead"
-        )
+    for each in called_by(inner):
+        name = name_of(fn if each is inner else each)
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise TypeError(
+                f"{what} {name} is a coroutine function; a worker process runs plain functions: "
+                "wrap it in one that calls asyncio.run()"
+            )
+        if inspect.isgeneratorfunction(each):
+            raise TypeError(
+                f"{what} {name} is a generator function, and a generator cannot travel between "
+                "processes: return a list instead"
+            )
+
+
+def called_by(fn: Any) -> tuple[Any, Any]:
+    """What a call of it runs is among these: itself, without `partial`, or its class's method."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return fn, type(fn).__call__
 
 
 def name_of(fn: Any) -> str:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from andon._runtime.options import called_by
 from andon.cli.arguments import UsageError
 
 _QUALNAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
@@ -169,10 +170,11 @@ def _found(module: ModuleType, name: str, where: str) -> Callable[[str], Any]:
 
 def _checked(target: str, function: Callable[[str], Any]) -> Callable[[str], Any]:
     what = None
-    if inspect.iscoroutinefunction(function):
-        what = "a coroutine function"
-    elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        what = "a generator function"
+    for each in called_by(function):
+        if inspect.iscoroutinefunction(each):
+            what = "a coroutine function"
+        elif inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            what = "a generator function"
     if what is not None:
         raise UsageError(f"{target} is {what}; a task must be a plain function")
     return function
