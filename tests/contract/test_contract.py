@@ -324,7 +324,9 @@ def test_a_workers_death_ends_its_attempt_and_nothing_else(killer: Rig) -> None:
 def test_a_task_that_ignores_everything_is_killed(killer: Rig, stage: MakeStage) -> None:
     group, running = killer.group(), stage()
     attempt = killer.attempt(group, hold_on, running)
-    killer.while_running(attempt, running, lambda: killer.stop(group, grace=0.0, kill_after=0.0))
+    killer.while_running(
+        attempt, running, lambda: killer.stop(group, grace=0.0, kill_after=0.0)
+    )
     killer.finish(attempt)
     (death,) = killer.ends(attempt)
     assert type(death) is ev.Died

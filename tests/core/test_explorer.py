@@ -135,7 +135,9 @@ def _try(world: World, choice: Choice, rows: set[tuple[Any, Any]]) -> None:
     rows |= world.moves
 
 
-def _finish(world: World, key: Any, ends: dict[bool, set[Any]], rows: set[tuple[Any, Any]]) -> None:
+def _finish(
+    world: World, key: Any, ends: dict[bool, set[Any]], rows: set[tuple[Any, Any]]
+) -> None:
     for cruel, known in ends.items():
         if key in known or not world.machine.groups:
             continue

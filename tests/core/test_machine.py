@@ -68,7 +68,9 @@ class Line:
         kill_after: float | None = None,
     ) -> list[ac.Action]:
         return self.post(
-            ev.StopAsked(group, kind, f"why {kind}", soon=soon, grace=grace, kill_after=kill_after)
+            ev.StopAsked(
+                group, kind, f"why {kind}", soon=soon, grace=grace, kill_after=kill_after
+            )
         )
 
     def cancel(
@@ -670,7 +672,9 @@ def test_s29_nobody_looks_for_what_has_its_outcome(line: Line) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0.0, 1e-12, 1e-6])
-def test_s21_a_tiny_timeout_does_not_make_the_clock_stand_still(line: Line, timeout: float) -> None:
+def test_s21_a_tiny_timeout_does_not_make_the_clock_stand_still(
+    line: Line, timeout: float
+) -> None:
     line.now = 1e6
     line.submit(10, timeout=timeout)
     assert kinds(line.tick(1e6)) in ([], ["Look"])

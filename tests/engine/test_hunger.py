@@ -37,7 +37,9 @@ def both_up(d: Driver, stage: MakeStage) -> None:
         d.finish(ident)
 
 
-def test_who_idles_gets_the_rest_of_another_ones_span(start_method: str, stage: MakeStage) -> None:
+def test_who_idles_gets_the_rest_of_another_ones_span(
+    start_method: str, stage: MakeStage
+) -> None:
     running, go = stage("running"), stage("go")
     with driver(start_method, workers=2) as d:
         both_up(d, stage)

@@ -60,7 +60,9 @@ def test_every_worker_gets_its_share(kind: str, prestart: bool, stage: MakeStage
         (tasks.nap, StoppedBy.INTERRUPT),
     ],
 )
-def test_S15_stops_that_unwind(kind: str, stage: MakeStage, task: Any, rung: StoppedBy) -> None:
+def test_S15_stops_that_unwind(
+    kind: str, stage: MakeStage, task: Any, rung: StoppedBy
+) -> None:
     running = stage("running")
     with driver("spawn", 2) as d:
         ident = d.submit(task, running)

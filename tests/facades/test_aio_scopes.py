@@ -264,7 +264,9 @@ def test_entered_in_one_task_and_left_in_another(gone: bool, how: str, stage: Ma
 
 
 @pytest.mark.parametrize("how", ["ends", "fails", "cancelled"])
-def test_S47_siblings_that_callbacks_make_while_the_body_leaves(how: str, stage: MakeStage) -> None:
+def test_S47_siblings_that_callbacks_make_while_the_body_leaves(
+    how: str, stage: MakeStage
+) -> None:
     first, rest, running = stage("first"), stage("rest"), stage("running")
     ended: list[str] = []
     leaving: list[asyncio.Task[None]] = []

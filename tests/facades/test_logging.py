@@ -132,7 +132,9 @@ def test_a_handler_that_waits_for_its_own_pool_is_told(heard: Heard) -> None:
     assert len(told) == 1 and "runs its log handlers" in told[0]
 
 
-def test_a_worker_that_dies_loses_nothing_that_it_had_said(start_method: str, heard: Heard) -> None:
+def test_a_worker_that_dies_loses_nothing_that_it_had_said(
+    start_method: str, heard: Heard
+) -> None:
     with pytest.raises(andon.WorkerDiedError):
         andon.map(talk_and_die, [5], workers=1, start_method=start_method)
     assert heard.texts == ["last words 5"]

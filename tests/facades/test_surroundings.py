@@ -31,10 +31,9 @@ def test_a_pool_has_an_environment_of_its_own(
     monkeypatch.setenv(REMOVED, "ours")
     names = (ADDED, CHANGED, REMOVED)
     wanted = ["new", "theirs", None]
-    with (
-        andon.Pool(1, note_environment, names, start_method=start_method, env=ENV) as pool,
-        andon.Pool(1, start_method=start_method) as plain,
-    ):
+    with andon.Pool(
+        1, note_environment, names, start_method=start_method, env=ENV
+    ) as pool, andon.Pool(1, start_method=start_method) as plain:
         at_import, at_start, now = pool.apply(environment, names)
         assert (at_start, now) == (wanted, wanted)
         if start_method != "fork":  # there it had been imported before
@@ -59,16 +58,13 @@ def test_chosen_variables_travel_as_they_are_at_the_submission(start_method: str
     def run() -> list[Any]:
         request.set("first")
         Tenant.name.set("a tenant")
-        with andon.Pool(1, start_method=start_method, contextvars=[request, Tenant.name]) as pool:
+        with andon.Pool(
+            1, start_method=start_method, contextvars=[request, Tenant.name]
+        ) as pool:
             later = pool.imap(context, [1])
             request.set("second")
-            return [
-                list(later),
-                pool.apply(context),
-                pool.map(context, [2, 3]),
-                pool.map_async(context, [4]).get(),
-                pool.starmap(context, [(5,)]),
-            ]
+            return [list(later), pool.apply(context), pool.map(context, [2, 3]),
+                    pool.map_async(context, [4]).get(), pool.starmap(context, [(5,)])]
 
     assert contextvars.copy_context().run(run) == [
         [(1, "first", "a tenant")],

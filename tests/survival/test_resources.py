@@ -96,7 +96,9 @@ def test_no_thread_for_callbacks(start_method: str, monkeypatch: pytest.MonkeyPa
     assert called == [4, 6]
 
 
-def test_no_thread_to_read_what_is_left(start_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_to_read_what_is_left(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pool closes, and nobody has read all of a list: after what was run, whoever takes the
     results is told that the rest never will be. The pool is closed all the same."""
     with andon.Pool(1, start_method=start_method) as pool:

@@ -28,10 +28,9 @@ def test_the_test_says_what_every_task_returns() -> None:
 
 def test_a_failure_stops_the_sibling_that_runs_and_gives_back_the_one_that_does_not() -> None:
     engine = FakeEngine()
-    with (
-        pytest.raises(ExceptionGroup) as caught,
-        andon.TaskGroup(workers=3, engine=engine, grace=4.0, kill_after=1.0) as tg,
-    ):
+    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(
+        workers=3, engine=engine, grace=4.0, kill_after=1.0
+    ) as tg:
         for _ in range(3):
             tg.submit(nothing)
         failing, running, _ = engine.wait_for(3)

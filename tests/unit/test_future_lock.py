@@ -23,11 +23,8 @@ LONG = 20.0  # seconds
 
 
 # Where Python looks for signals: behind these.
-LOOKS = {
-    dis.opmap[n]
-    for n in ("CALL", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD", "CALL_KW")
-    if n in dis.opmap
-}
+LOOKS = {dis.opmap[n] for n in ("CALL", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD", "CALL_KW")
+         if n in dis.opmap}
 
 
 class InterruptedHere(Exception):

@@ -77,7 +77,9 @@ def test_frames_come_whole_whatever_the_pieces(
     collect(poller, reader, lambda found: reader.closed)
 
 
-def test_S27_all_that_a_dead_worker_wrote_is_drained(poller: Poller, pipe: tuple[int, int]) -> None:
+def test_S27_all_that_a_dead_worker_wrote_is_drained(
+    poller: Poller, pipe: tuple[int, int]
+) -> None:
     read, write = pipe
     reader = poller.reader(read)
     poller.add(read, lambda: None)
