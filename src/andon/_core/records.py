@@ -76,8 +76,6 @@ class GroupRecord:
     grace: float
     kill_after: float
     deadline: float | None
-    failures_only: bool = False
-    first_failure_decides: bool = False
     state: GroupState = GroupState.OPEN
     body_left: bool = False
     reason: Reason | None = None
@@ -85,6 +83,8 @@ class GroupRecord:
     stats: Stats = made(default_factory=Stats)
     pending: OrderedDict[int, TaskRecord] = made(default_factory=OrderedDict)
     live: dict[int, TaskRecord] = made(default_factory=dict)
+    failures_only: bool = False
+    first_failure_decides: bool = False
 
     @property
     def stopping(self) -> bool:
