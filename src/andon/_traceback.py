@@ -25,12 +25,28 @@ _ELABORATE = (BaseExceptionGroup, SyntaxError, NameError, AttributeError, Import
 _MOST_FRAMES = 100  # more are shortened, which is the formatter's business
 
 
+# What the interpreter has noted, whatever the error's own class says that it is.
+trace_of = BaseException.__dict__["__traceback__"].__get__
+cause_of = BaseException.__dict__["__cause__"].__get__
+set_cause = BaseException.__dict__["__cause__"].__set__
+context_of = BaseException.__dict__["__context__"].__get__
+_members = BaseExceptionGroup.__dict__["exceptions"].__get__
+
+
+def members_of(error: BaseException) -> tuple[BaseException, ...]:
+    """The errors of a group; of any other there are none."""
+    found: tuple[BaseException, ...] = ()
+    if issubclass(type(error), BaseExceptionGroup):  # isinstance() would ask the error, too
+        found = _members(error)
+    return found
+
+
 def tell(error: BaseException, skip: tuple[str, ...] = ()) -> Story:
     """What `show` needs. Frames at the start whose file's name begins as in `skip` are left out.
 
     Never raises: user code that does (`__str__`, notes) is named in the text.
     """
-    tb = error.__traceback__
+    tb = trace_of(error)
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(skip):
         tb = tb.tb_next
     try:
@@ -42,10 +58,9 @@ def tell(error: BaseException, skip: tuple[str, ...] = ()) -> Story:
         notes: list[str] = getattr(error, "__notes__", [])
         return frames, "\n".join([describe(error), *notes, ""])
     except BaseException as worse:
-        return (
-            f"{describe(error)}\n"
-            f"(its traceback cannot be shown: {describe(worse)})\n"
-        )
+        last = f"{describe(error)}\n(what else it has to say cannot be shown: {describe(worse)})\n"
+        frames = _frames(tb)
+        return (frames, last) if frames else last
 
 
 def show(story: Story) -> str:

@@ -137,6 +137,82 @@ class UnspeakableExit(BaseException):
     __setattr__ = Unspeakable.__setattr__
 
 
+class Closed(Exception):
+    """Says nothing of itself, whatever it is asked."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise RuntimeError(f"no {name}")
+
+
+class Classless(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None:
+        raise RuntimeError("no class")
+
+
+class ClasslessExit(BaseException):
+    __class__ = Classless.__class__  # type: ignore[assignment]
+
+
+class Contextless(Exception):
+    @property
+    def __context__(self) -> Any:
+        raise SystemExit("no context")
+
+    @property
+    def __cause__(self) -> Any:
+        raise SystemExit("no cause")
+
+    @property
+    def __traceback__(self) -> Any:
+        raise SystemExit("no traceback")
+
+
+class Misled(Exception):
+    __cause__ = 5  # type: ignore[assignment]
+    __traceback__ = 5  # type: ignore[assignment]
+
+
+class Memberless(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> Any:
+        raise RuntimeError("no exceptions")
+
+
+class _Reticent(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__module__", "__qualname__", "__name__"):
+            raise RuntimeError(f"no {name}")
+        return super().__getattribute__(name)
+
+
+class Nameless(Exception, metaclass=_Reticent):
+    pass
+
+
+def raise_hostile(kind: str, message: str) -> NoReturn:
+    """An error whose own attributes raise."""
+    if kind == "Memberless":
+        raise Memberless(message, [ValueError()])
+    raise {
+        "Closed": Closed,
+        "Classless": Classless,
+        "ClasslessExit": ClasslessExit,
+        "Contextless": Contextless,
+        "Misled": Misled,
+        "Nameless": Nameless,
+    }[kind](message)
+
+
+HOSTILE = (
+    "Closed", "Classless", "ClasslessExit", "Contextless", "Misled", "Nameless", "Memberless",
+)  # fmt: skip
+
+
 class Unfriendly:
     """An argument whose `repr` must not be asked for."""
 

@@ -17,6 +17,7 @@ import pytest
 from psutil import Process
 
 import andon
+from andon._words import describe
 from tests.support import Stage, alive, allowed, eventually, wait_gone
 from tests.survival import poison
 from tests.survival.bombs import double, pid, take
@@ -198,6 +199,18 @@ def test_exceptions_that_say_nothing(pool: andon.Pool) -> None:
         with pytest.raises(BaseExceptionGroup), andon.TaskGroup(pool=pool) as tg:
             tg.submit(poison.raise_kind, kind)
         assert pool.map(double, range(4)) == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("kind", poison.HOSTILE)
+def test_S28_exceptions_whose_attributes_raise(lone: andon.Pool, kind: str) -> None:
+    before = lone.apply(pid)
+    error = error_of(lone, poison.raise_hostile, kind, "what went wrong")
+    assert error is not None
+    assert kind in describe(error) and "what went wrong" in describe(error)
+    with pytest.raises(BaseException) as caught:
+        lone.apply(poison.raise_hostile, (kind, "what went wrong"))
+    assert type(caught.value) is type(error)
+    assert lone.apply(pid) == before
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, RecursionError])

@@ -128,6 +128,18 @@ def test_it_never_raises() -> None:
     assert "Hostile: x" in show(story)
 
 
+def test_the_frames_of_an_error_whose_attributes_raise() -> None:
+    class Closed(Exception):
+        def __getattribute__(self, name: str) -> Any:
+            raise SystemExit(f"no {name}")
+
+    def fail() -> None:
+        raise Closed("x")
+
+    shown = show(told(fail, check=False)[0])
+    assert "in fail\n" in shown and "Closed: x" in shown and "SystemExit: no" in shown
+
+
 def test_the_sources_are_read_when_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linecache, "getline", None)
     monkeypatch.setattr(linecache, "getlines", None)

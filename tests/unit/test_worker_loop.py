@@ -469,6 +469,19 @@ def fail_while_unwinding() -> None:
         raise KeyError("clean-up")
 
 
+class ContextlessKeyError(KeyError):
+    @property
+    def __context__(self) -> Any:
+        raise RuntimeError("no context")
+
+
+def fail_in_silence() -> None:
+    try:
+        check_for_ever()
+    finally:
+        raise ContextlessKeyError("clean-up")
+
+
 def fail_after_unwinding() -> None:
     try:
         check_for_ever()
@@ -500,6 +513,7 @@ def keep_one() -> None:
     [
         (swallow_and_go_on, (), None),
         (fail_while_unwinding, (), KeyError),
+        (fail_in_silence, (), KeyError),
         (cancelled_in_a_group, (), None),
         (cancelled_in_a_group, (KeyError("other"),), BaseExceptionGroup),
     ],

@@ -12,7 +12,8 @@ from andon._core.actions import Resolve
 from andon._engines.payloads import Death, Halted, Raised, Returned
 from andon._engines.port import Call, Frozen
 from andon._pickling import loads
-from andon._words import describe, message_of, note
+from andon._traceback import cause_of
+from andon._words import class_names, describe, message_of, note
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 
@@ -209,12 +210,13 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
             )
         elif isinstance(payload, Raised):
             error = payload.error
-            if not isinstance(error, Exception):
+            if not issubclass(type(error), Exception):  # isinstance() would ask the error, too
                 cause = error
+                name = class_names(type(cause))[1]
                 error = TaskExitError(
-                    f"the task raised {type(cause).__name__}({message_of(cause)!r})", original=cause
+                    f"the task raised {name}({message_of(cause)!r})", original=cause
                 )
-                error.__cause__ = cause.__cause__
+                error.__cause__ = cause_of(cause)
         else:
             assert isinstance(payload, Death)
             error = WorkerDiedError(

@@ -21,7 +21,7 @@ from typing import Any
 from andon import _pickling
 from andon._gate import gate
 from andon._plain import SCALARS
-from andon._traceback import Story, tell
+from andon._traceback import Story, cause_of, context_of, members_of, tell
 from andon._worker.state import current
 
 _NO_VALUE: Any = object()
@@ -80,10 +80,11 @@ def find_halt(error: BaseException) -> Halt | None:
     mark = _mark_within(error)
     if mark is None:
         return None
-    if isinstance(error, BaseExceptionGroup):
+    if members_of(error):
+        group: Any = error
         try:
-            rest = error.split(lambda exc: current.mark_of(exc) is not None)[1]
-        except Exception:  # a group class of the user's own, whose derive() fails
+            rest = group.split(lambda exc: current.mark_of(exc) is not None)[1]
+        except BaseException:  # a group class of the user's own, whose derive() fails
             return mark, error
         return mark, rest
     return mark, error
@@ -100,9 +101,7 @@ def _mark_within(error: BaseException) -> str | None:
         mark = current.mark_of(exc)
         if mark is not None:
             return mark
-        left += (exc.__cause__, exc.__context__)
-        if isinstance(exc, BaseExceptionGroup):
-            left += exc.exceptions
+        left += (cause_of(exc), context_of(exc), *members_of(exc))
     return None
 
 
@@ -118,7 +117,7 @@ def drop_traces(error: BaseException) -> None:
         if exc is None:
             return
         BaseException.with_traceback(exc, None)  # not by a __setattr__ of the user's
-        exc = exc.__context__
+        exc = context_of(exc)
 
 
 def flush_streams() -> None:

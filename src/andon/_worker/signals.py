@@ -16,6 +16,7 @@ from typing import Any
 
 from andon._cancelled import Cancelled
 from andon._gate import RESPECTFUL, gate
+from andon._traceback import context_of
 from andon._worker.state import BY_INTERRUPT, BY_TOKEN, current
 
 # Step 2 and the stack dump; and what a terminal sends to all of its processes: there the parent
@@ -90,7 +91,7 @@ def unwinding(exc: BaseException | None) -> bool:
             return False
         if current.mark_of(exc) is not None:
             return True
-        exc = exc.__context__
+        exc = context_of(exc)
     return False
 
 

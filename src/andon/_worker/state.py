@@ -189,7 +189,7 @@ class State:
 
     def mark_of(self, exc: BaseException) -> str | None:
         """On which rung this `Cancelled` was raised, if it is the running task's own (S16)."""
-        if isinstance(exc, Cancelled):
+        if issubclass(type(exc), Cancelled):  # isinstance() would ask the error, too
             mark = getattr(exc, "_andon_mark", None)
             if mark is not None and mark[0] == self.attempt:
                 return str(mark[1])

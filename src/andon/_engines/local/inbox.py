@@ -20,7 +20,7 @@ from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._gate import gate
 from andon._plain import is_within
-from andon._traceback import show
+from andon._traceback import set_cause, show
 from andon._words import describe
 from andon.errors import RemoteTraceback, SerializationError, also
 from andon.outcome import StoppedBy
@@ -141,7 +141,7 @@ def _failed(attempt: int, meta: Any, body: Any) -> Failed:
             where="worker",
             original=told,
         )
-    _set_cause(error, RemoteTraceback(partial(show, story)))
+    set_cause(error, RemoteTraceback(partial(show, story)))
     return Failed(attempt, index, Raised(error, started_at, ended_at), started_at is not None)
 
 
@@ -189,14 +189,10 @@ def _stopped(attempt: int, meta: Any, body: Any) -> Stopped:
                 where="worker",
                 original=told,
             )
-        _set_cause(cleanup, RemoteTraceback(text))
+        set_cause(cleanup, RemoteTraceback(text))
     started = started_at is not None
     payload = Halted(cleanup, started_at, ended_at)
     return Stopped(attempt, index, StoppedBy(by), started, payload)
-
-
-def _set_cause(error: BaseException, cause: BaseException) -> None:
-    BaseException.__setattr__(error, "__cause__", cause)  # not by a __setattr__ of the user's
 
 
 def _loads(body: Any) -> Any:
