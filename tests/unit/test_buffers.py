@@ -107,6 +107,19 @@ def test_a_bare_body_has_its_buffers_where_they_are_aligned() -> None:
     assert memoryview(found[1])[-1] == 1 ^ 1, "they are where they came"
 
 
+def test_a_bare_body_that_cannot_be_written_is_copied() -> None:
+    """As one of a small frame; see invariant 3 of parcel.py."""
+    buffers = [pickle.PickleBuffer(bytearray(70 * K)), pickle.PickleBuffer(bytes(70 * K))]
+    out: list[pickle.PickleBuffer] = []
+    stream = pickle.dumps(buffers, 5, buffer_callback=out.append)
+    body = b"".join(Parcel([stream], out).bare())
+    for given in (body, memoryview(body)):
+        found = loads(given)
+        assert [memoryview(each).readonly for each in found] == [False, True]
+        memoryview(found[0])[0] = 1
+        assert memoryview(loads(given)[0])[0] == 0
+
+
 def test_room_is_used_again_when_nobody_has_it_and_only_then() -> None:
     size = memory._HUGE_FROM + 5
     memory._recent.clear()

@@ -169,10 +169,13 @@ def _pieces(obj: Any, apart: _Apart) -> list[bytes] | None:
 
 def loads(body: bytes | bytearray | memoryview) -> Any:
     """The object of a body: a pickle, a ticket, or bare. The bare one's buffers stay where they
-    are, and the object has them: the body must be writable, and nobody else's."""
+    are, and the object has them: the body must be nobody else's. (One that is not writable, as
+    small frames are that come with others, is copied.)"""
     if body[:1] != _BARE:
         return pickle.loads(body)
     view = memoryview(body)
+    if view.readonly:
+        view = memoryview(bytearray(body))
     at = _COUNT.size
     count = _COUNT.unpack_from(view)[1]
     stream, *sizes = (_SIZE.unpack_from(view, at + i * _SIZE.size)[0] for i in range(count + 1))
