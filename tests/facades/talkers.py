@@ -90,3 +90,36 @@ def warn(item: int) -> int:
 
 def has_loaded(module: str) -> bool:
     return module in sys.modules
+
+
+class Coded(UserWarning):
+    """Made of more than its text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+
+
+class Spoken(UserWarning):
+    """Says what it has not got when it is made of its text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"code {self.code}"
+
+
+class Prefixed(UserWarning):
+    def __init__(self, text: str) -> None:
+        super().__init__(f"prefixed: {text}")
+
+
+def warn_of_its_own(item: int) -> None:
+    for warning in (Coded(7, "careful"), Spoken(8, "careful"), Prefixed("careful")):
+        warnings.warn(warning, stacklevel=1)
+
+
+def warn_of_no_module(item: int) -> None:
+    compile("1 is 1", "given.py", "exec")
+    warnings.warn_explicit("explicit", UserWarning, "template.html", 3)
+    warnings.warn("too deep", UserWarning, stacklevel=99)

@@ -13,6 +13,8 @@ import pytest
 import andon
 from andon._worker import relay
 from tests.facades.talkers import (
+    Coded,
+    Prefixed,
     chatter,
     complain,
     talk,
@@ -21,6 +23,8 @@ from tests.facades.talkers import (
     talk_in_a_pool,
     talk_in_threads,
     warn,
+    warn_of_its_own,
+    warn_of_no_module,
 )
 from tests.facades.tasks import sleep_long, square
 from tests.support import PATIENCE, Stage, eventually, run_python, wait_gone
@@ -280,6 +284,33 @@ def test_the_parents_filters_decide(start_method: str) -> None:
             andon.map(warn, [1], workers=1, start_method=start_method)
     ours = [str(w.message) for w in shown if w.filename.endswith("talkers.py")]
     assert set(ours) == {"old ways"} and len(ours) >= 4
+
+
+def shown_of(fn: Callable[[int], None], start_method: str) -> list[tuple[type[Warning], str, str]]:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", module="multiprocessing")
+        andon.map(fn, [1], workers=1, start_method=start_method)
+    return [(w.category, str(w.message), Path(w.filename).name) for w in shown]
+
+
+def test_a_warning_that_no_module_gave_is_shown(start_method: str) -> None:
+    (kind, _, file), explicit, too_deep = shown_of(warn_of_no_module, start_method)
+    assert (kind, file) == (SyntaxWarning, "given.py")
+    assert explicit == (UserWarning, "explicit", "template.html")
+    assert too_deep[:2] == (UserWarning, "too deep") and too_deep[2].strip("<>") == "sys"
+
+
+def test_a_warning_that_cannot_be_made_of_its_text_is_shown(
+    start_method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert shown_of(warn_of_its_own, start_method) == [
+        (Coded, "7: careful", "talkers.py"),
+        (UserWarning, "code 8", "talkers.py"),
+        (Prefixed, "prefixed: careful", "talkers.py"),
+    ]
+    assert not caplog.records
 
 
 def test_a_warning_of_a_worker_on_the_terminal(tmp_path: Path) -> None:

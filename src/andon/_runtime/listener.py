@@ -18,7 +18,8 @@ import marshal
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -111,13 +112,26 @@ def _log_record(told: Told, task: Task | None) -> None:
 def _warn(told: Told, task: Task | None) -> None:
     travelled: ToldWarning = marshal.loads(told.body)
     text, names, filename, line, module = travelled
-    known = [category for name in names if (category := loaded_category(name)) is not None]
-    category = known[0] if known else UserWarning
+    warning = _made(text, names)
+    # One that no code of a module gave, as the compiler: the interpreter goes by the file's name.
+    place: dict[str, Any] = {} if module is None else {"module": module}
     registry = _registries.setdefault(filename, {})
     try:
-        warnings.warn_explicit(text, category, filename, line, module, registry)
+        warnings.warn_explicit(warning, type(warning), filename, line, registry=registry, **place)
     except Warning as error:  # an error here, and was none there
-        warnings.showwarning(error, category, filename, line)
+        warnings.showwarning(error, type(error), filename, line)
+
+
+def _made(text: str, names: Iterable[tuple[str, str]]) -> Warning:
+    """A warning that says this, of the first of these classes that can be made say it."""
+    for name in names:
+        category = loaded_category(name)
+        for make in () if category is None else (category, partial(category.__new__, category)):
+            with suppress(BaseException):  # its `__init__` may want more than the text
+                warning = make(text)
+                if isinstance(warning, Warning) and str(warning) == text:
+                    return warning
+    return UserWarning(text)
 
 
 if hasattr(os, "register_at_fork"):
