@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import andon
-from andon._worker import relay
+from andon._worker import relay, warned
 from tests.facades.talkers import (
     Coded,
     Prefixed,
@@ -284,6 +284,50 @@ def test_the_parents_filters_decide(start_method: str) -> None:
             andon.map(warn, [1], workers=1, start_method=start_method)
     ours = [str(w.message) for w in shown if w.filename.endswith("talkers.py")]
     assert set(ours) == {"old ways"} and len(ours) >= 4
+
+
+FILTERED = """
+import warnings, andon
+class Mine(UserWarning): pass
+def warn(kind):
+    warnings.warn("careful", kind)
+    return "ok"
+def warn_of_a_library(n):
+    import library
+    return warn(library.Derived)
+def warn_of_mine(n): return warn(Mine)
+def warn_of_both(n): return warn(UserWarning)
+if __name__ == "__main__":
+    import library
+    with andon.Pool(1, start_method={0!r}) as pool: pool.apply(len, ("",))  # a template is there
+    def told(fn):
+        try: return andon.map(fn, [1], workers=1, start_method={0!r})[0]
+        except Warning as error: return type(error).__name__
+    for action, others in ("ignore", "error"), ("error", "ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter(others)
+            warnings.simplefilter(action, library.Base)
+            warnings.simplefilter(action, Mine)
+            print(*map(told, (warn_of_a_library, warn_of_mine, warn_of_both)))
+"""
+
+
+def test_filters_for_classes_that_a_worker_loads_later(start_method: str, tmp_path: Path) -> None:
+    (tmp_path / "library.py").write_text(
+        "class Base(UserWarning): pass\nclass Derived(Base): pass\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(FILTERED.format(start_method))
+    done = run_python([script])
+    assert (done.stdout, done.stderr) == ("ok ok UserWarning\nDerived Mine ok\n", "")
+
+
+def test_filters_for_such_classes_are_handed_on() -> None:
+    """To the workers of a pool within a task."""
+    wanted = [("error", None, ("nowhere", "A.B"), None, 0), ("always", "x", ("a", "W"), None, 3)]
+    with warnings.catch_warnings():
+        warned.install(None, wanted)  # type: ignore[arg-type]
+        assert warned.filters() == wanted
 
 
 def shown_of(fn: Callable[[int], None], start_method: str) -> list[tuple[type[Warning], str, str]]:

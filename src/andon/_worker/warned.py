@@ -47,12 +47,9 @@ def install(relay: Relay, wanted: Any) -> None:
     if wanted and wanted != filters():
         warnings.resetwarnings()
         for action, text, name, module, line in wanted:
-            category = loaded_category(name)
-            # The class may be of a module that is loaded later, if at all: then it is shown, or
-            # not, by what the parent's filters say.
-            if category is not None:
-                entry = (action, _compiled(text), category, _compiled(module), line)
-                warnings.filters.append(entry)  # type: ignore[attr-defined]
+            category = loaded_category(name) or _awaited(name)
+            entry = (action, _compiled(text), category, _compiled(module), line)
+            warnings.filters.append(entry)  # type: ignore[attr-defined]
     before = warnings.showwarning
 
     def showwarning(
@@ -80,6 +77,21 @@ def install(relay: Relay, wanted: Any) -> None:
             relay.send(_wire.WARNING, marshal.dumps(told))
 
     warnings.showwarning = showwarning
+
+
+class _Named(type):
+    """Of a class in the place of one by its name, which is loaded later, or comes with a task of
+    the script, if at all: for filters, which ask whether a warning's class is a subclass of it."""
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        name = _name(cls)
+        return any(_name(each) == name for each in other.__mro__)
+
+
+def _awaited(name: tuple[str, str]) -> type[Warning]:
+    module, qualname = name
+    named: Any = _Named(qualname, (Warning,), {"__module__": module, "__qualname__": qualname})
+    return named  # type: ignore[no-any-return]
 
 
 def loaded_category(name: tuple[str, str]) -> type[Warning] | None:
