@@ -119,9 +119,11 @@ class TaskGroup(Grouping):
         """Run `fn` for each item; iterate over the results in the order of the items.
 
         The input is read lazily, in bounded memory: at most `buffersize` items ahead of the results
-        that you took. Work begins at once; results that nobody asks for are computed all the
-        same before the group is left. `timeout` is for each item. Once the group is stopping, the
-        iterator hands out the finished results at its front, then raises `Cancelled`.
+        that you took. Work begins at once. Where nobody has asked for a result when the body ends,
+        all of the input is read and run before the group is left, an endless one until a stop or a
+        deadline; else what was not read by then is never run. `timeout` is for each item.
+        Once the group is stopping, the iterator hands out the finished results at its front, then
+        raises `Cancelled`.
         """
         stream = self._stream(
             fn, items, more, timeout=timeout, chunksize=chunksize, buffersize=buffersize

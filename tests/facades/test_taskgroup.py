@@ -30,7 +30,7 @@ from tests.facades.tasks import (
     token_loop,
     wait_for,
 )
-from tests.support import Stage, alive, wait_gone
+from tests.support import Stage, alive, eventually, wait_gone
 
 MakeStage = Callable[..., Stage]
 
@@ -273,7 +273,36 @@ def test_map_that_nobody_iterates_runs_all_the_same() -> None:
     with andon.TaskGroup(workers=2) as tg:
         tg.map(square, range(10))
         tg.map(square, iter(range(10)))
-    assert tg.stats.succeeded == 20
+        tg.map(square, iter(range(100_000)))  # more than is read ahead of results
+    assert tg.stats.succeeded == 100_020
+
+
+def endless_into(read: list[int]) -> Iterator[int]:
+    for i in itertools.count():
+        read.append(i)
+        yield i
+
+
+def test_a_map_of_an_endless_input_that_nobody_iterates_ends_by_a_stop() -> None:
+    read: list[int] = []
+
+    def cancel_later() -> None:
+        eventually(lambda: len(read) > 70_000)  # more than is read ahead of results
+        tg.cancel()
+
+    with andon.TaskGroup(workers=1, keep_outcomes=False) as tg:
+        tg.map(square, endless_into(read))
+        canceller = threading.Thread(target=cancel_later)
+        canceller.start()
+    canceller.join()
+    assert tg.reason is not None and tg.reason.kind == "cancel"
+
+
+def test_what_a_loop_that_was_left_has_not_read_is_not_run() -> None:
+    read: list[int] = []
+    with andon.TaskGroup(workers=1) as tg:
+        next(tg.map(square, endless_into(read), buffersize=4))
+    assert tg.stats.succeeded == len(tg.outcomes) <= len(read) <= 6
 
 
 def test_S46_an_endless_input_is_read_lazily() -> None:
