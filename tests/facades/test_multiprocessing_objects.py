@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import socket
+import threading
 from collections.abc import Iterator
 from multiprocessing import resource_sharer, util
 from multiprocessing.connection import Connection
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 import andon
+from andon._engines.local.worker_process import WorkerProcess
+from tests.support import PATIENCE, eventually
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -142,6 +145,102 @@ def test_what_an_initializer_may_be_given(start_method: str) -> None:
     queue.close()
     ours.close()
     theirs.close()
+
+
+def flood(number: int) -> None:
+    """More than its pipe holds."""
+    shared[0].put((number, bytes(1 << 20)))
+
+
+def until_flushing(pool: Any) -> None:
+    """A worker that was asked to leave waits for a reader, and outlives its bound."""
+    runtime = pool._entered().group.runtime if isinstance(pool, andon.TaskGroup) else pool._runtime
+    crew = runtime._engine._crew
+
+    def flushing() -> WorkerProcess | None:
+        return next((w for w in crew.workers.values() if w.flushes), None)
+
+    worker = eventually(flushing)
+    bound = worker.timer
+    eventually(lambda: worker.timer is not bound)
+    assert worker.flushes and worker.dead_at is None
+
+
+@pytest.mark.linux
+def test_what_was_put_into_a_queue_is_there_after_close(start_method: str) -> None:
+    queue = multiprocessing.get_context(start_method).Queue()
+    pool = andon.Pool(2, share, (queue,), start_method=start_method)
+    pool.map(flood, range(3), chunksize=1)
+    pool.close()
+    until_flushing(pool)
+    assert sorted(queue.get(timeout=PATIENCE)[0] for _ in range(3)) == [0, 1, 2]
+    pool.join()
+    queue.close()
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("surface", ["executor", "group"])
+def test_what_was_put_into_a_queue_is_there_after_the_with(
+    start_method: str, surface: str
+) -> None:
+    queue = multiprocessing.get_context(start_method).Queue()
+    got: list[int] = []
+    options: Any = {"initializer": share, "initargs": (queue,), "start_method": start_method}
+    pool: Any
+    if surface == "executor":
+        pool = andon.ProcessPoolExecutor(1, **options)
+    else:
+        pool = andon.TaskGroup(workers=1, **options)
+
+    def read() -> None:
+        until_flushing(pool)
+        got.extend(queue.get(timeout=PATIENCE)[0] for _ in range(2))
+
+    reader = threading.Thread(target=read)
+    with pool:
+        for number in range(2):
+            pool.submit(flood, number)
+        reader.start()
+    reader.join()
+    assert got == [0, 1]
+    queue.close()
+
+
+@pytest.mark.linux
+def test_what_a_worker_of_few_tasks_has_put_is_there(start_method: str) -> None:
+    queue = multiprocessing.get_context(start_method).Queue()
+    options: Any = {"maxtasksperchild": 1, "start_method": start_method}
+    with andon.Pool(1, share, (queue,), **options) as pool:
+        pool.apply(flood, (1,))
+        until_flushing(pool)
+        second = pool.apply_async(flood, (2,))
+        assert [queue.get(timeout=PATIENCE)[0] for _ in range(2)] == [1, 2]
+        second.get()
+    queue.close()
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("how", ["terminate", "terminate_workers", "kill_workers"])
+def test_S21_nobody_waits_for_a_reader_once_all_is_stopped(start_method: str, how: str) -> None:
+    queue = multiprocessing.get_context(start_method).Queue()
+    options: Any = {"initializer": share, "initargs": (queue,), "start_method": start_method}
+    pool: Any
+    if how == "terminate":
+        pool = andon.Pool(1, **options)
+        pool.apply(flood, (1,))
+        pool.close()
+    else:
+        pool = andon.ProcessPoolExecutor(1, **options)
+        pool.submit(flood, 1).result()
+        pool.shutdown(wait=False)
+    until_flushing(pool)
+    getattr(pool, how)()
+    if how == "terminate":
+        pool.join()
+    else:
+        pool.shutdown()
+    queue.close()
+    queue.join_thread()
 
 
 @pytest.mark.linux

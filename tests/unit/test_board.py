@@ -174,7 +174,7 @@ def test_a_nudge_is_no_pull_and_takes_none_away(board: Board) -> None:
 def test_phases_have_names(board: Board) -> None:
     row = board.row(1)
     row.cells[1] = _board.SENDING
-    assert row.phase_name == PHASES[-1] == "sending"
+    assert row.phase_name == PHASES[_board.SENDING] == "sending"
     row.cells[1] = 99
     assert row.phase_name == "phase 99"
 

@@ -51,8 +51,17 @@ IN_LANE = (1 << 64) - 1  # as INDEX: its items end too fast for it, and the tray
 _LONGEST = 1e9  # seconds; what is longer is for ever
 
 # The phases.
-IDLE, BOOTING, INITIALISING, UNPICKLING, RUNNING, PICKLING, SENDING = range(7)
-PHASES = ("idle", "booting", "initialising", "unpickling", "running", "pickling", "sending")
+IDLE, BOOTING, INITIALISING, UNPICKLING, RUNNING, PICKLING, SENDING, FLUSHING = range(8)
+PHASES = (
+    "idle",
+    "booting",
+    "initialising",
+    "unpickling",
+    "running",
+    "pickling",
+    "sending",
+    "flushing",
+)
 
 
 class RowView:

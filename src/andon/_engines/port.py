@@ -109,6 +109,7 @@ class Capabilities:
     must be packed now. `foresee(fn)` loads, in the calling thread, what packing calls of it may
     want. `dismiss()`: no more work is expected, so idle workers may leave; should
     some come all the same, it gets others. Called with the runtime's lock held; never blocks.
+    `leaving()`: are workers that were asked to leave still to send what they have for others?
     `linger()` may be called before a `pump`, by who waits for a result: one that is likely to come
     at once is waited for without sleeping, a fraction of a millisecond at most.
     """
@@ -127,6 +128,7 @@ class Capabilities:
     freeze: Callable[[Any], Any] = lambda item: item
     foresee: Callable[[Callable[..., Any]], None] = lambda fn: None
     dismiss: Callable[[], None] = lambda: None
+    leaving: Callable[[], bool] = lambda: False
     linger: Callable[[], None] = lambda: None
 
 

@@ -34,6 +34,7 @@ class Leaving:
     group: Group
     _raise: Raise  # one of the three in endings.py
     _over: bool
+    _own: bool  # the pool was opened for this scope
 
     def unbind(self) -> None:
         """The caller's context is the body no more."""
@@ -154,6 +155,8 @@ class Leaving:
                 finally:
                     self.runtime.leave_body(self.group)
                 self._wait_closed(late)
+                if self._own and self.group.reason is None:
+                    self.runtime.wait_flushed()
             finally:
                 interrupted = self.close()
         return absorbed, interrupted, late

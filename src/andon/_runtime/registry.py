@@ -73,6 +73,7 @@ def shut_down(runtime: Runtime) -> None:
         return
     if runtime.finishes:
         runtime.wait_idle(callbacks=True)
+        runtime.wait_flushed()
     _kill(runtime)
 
 
@@ -86,6 +87,7 @@ def _at_exit() -> None:
         for runtime in runtimes():
             if runtime.finishes:  # an executor, which waits here; a Ctrl-C ends the wait
                 runtime.wait_idle(callbacks=True)
+                runtime.wait_flushed()
     finally:
         with uninterrupted, ExitStack() as all_of_them:
             for runtime in runtimes():

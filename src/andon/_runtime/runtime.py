@@ -173,7 +173,11 @@ class Runtime(Waits):
         soon: bool = False,
         grace: float | None = None,
     ) -> None:
-        """Stop every group of this pool."""
+        """Stop every group of this pool; unless `soon`, nobody waits for what workers still put
+        out, either."""
+        if not soon:
+            self.hurries = True
+            self.idle.notify()
         hard = _HARDEST if kill else None
         for group in list(self._groups.values()):
             within = hard if grace is None else grace

@@ -159,6 +159,8 @@ class SharedPool:
                     self._finish()
                 runtime.leave_body(self._loose)
                 runtime.wait_idle(callbacks=not (kill or interrupted))
+                if not interrupted:
+                    runtime.wait_flushed()
                 self._finalizer.detach()
                 try:
                     runtime.close(_END)

@@ -29,7 +29,8 @@ class Waits(Submitter):
         trace: Callable[[TraceEvent], object] | None,
     ) -> None:
         super().__init__(engine, config, name, trace)
-        self._prepares = False  # somebody waits for initializers
+        self._prepares = False  # somebody waits for initializers, or for workers that leave
+        self.hurries = False
         self.callbacks = CallbackThread(f"{name}-callbacks")
 
     def wait_idle(self, *, callbacks: bool) -> None:
@@ -85,6 +86,18 @@ class Waits(Submitter):
             )
 
         gate.wait(partial(self.idle.wait, left))
+
+    def wait_flushed(self) -> None:
+        """Nothing is left to do: block until the workers have left. What they have put into a
+        queue may wait for whoever reads it, as long as that takes; a stop of all ends that, and
+        what else ends `wait_idle` with `callbacks`."""
+        self._prepares = True
+        self.dismiss()
+
+        def flushed() -> bool:
+            return self.hurries or self._is_given_up() or not self._caps.leaving()
+
+        gate.wait(partial(self.idle.wait, flushed))
 
     def _groups_around(self) -> Iterator[Group]:
         """Those whose bodies this thread is in, or whose bodies wait for it."""

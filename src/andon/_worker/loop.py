@@ -85,7 +85,9 @@ class Loop(Runs):
             elif kind == _wire.RETIRE:
                 self._check_self()
                 if not self._spent:  # else locks may be held (S51)
+                    self._cells[_row.PHASE] = _row.FLUSHING  # that may take what it takes
                     _multiprocessing.leave()
+                    self._cells[_row.PHASE] = _row.IDLE
                 self._leave()
             else:
                 raise RuntimeError(f"a worker cannot take a frame of kind {kind}")

@@ -260,6 +260,13 @@ class Crew(Lives):
         workers = [slot.worker for slot in self.slots]
         return self._cut_short or any(w is not None and w.state in _PREPARING for w in workers)
 
+    def leaving(self) -> bool:
+        """Are some under way, having been asked to, and not in vain? Safe without the lock."""
+        workers = [slot.worker for slot in self.slots]
+        return not self.closing and any(
+            w is not None and w.state is State.LEAVING and w.timer is not None for w in workers
+        )
+
     def initialised(self, worker: WorkerProcess) -> None:
         """Its initializer has returned."""
         if worker.state is State.INITIALISING:

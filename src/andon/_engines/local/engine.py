@@ -134,6 +134,7 @@ class LocalEngine:
             foresee=foresee,
             preparing=self._crew.preparing,
             dismiss=self._dismiss,
+            leaving=self._crew.leaving,
             linger=partial(self._lone.linger, self._poller.has_news),
         )
 
@@ -247,7 +248,9 @@ class LocalEngine:
     def _dismiss(self) -> None:
         self._crew.dismissed = True
         while self._idle:
-            self._crew.retire(self._idle.pop())
+            self._ledger.retire(self._idle.pop())
+        if self._waiting and self._timers.next_at() < self._wakes_at:
+            self._nudge()  # of the bounds of their leaving
 
     # Waiting -------------------------------------------------------------------------------------
 

@@ -150,6 +150,7 @@ class Ledger:
             worker.state = State.LEAVING
             worker.expected = True
             self._spent.append(worker)
+            self._bound_leaving(worker)
             self.crew.doom(worker)
             return
         if worker.doomed:
@@ -174,11 +175,22 @@ class Ledger:
             worker = self._spent.pop()
             if worker.serial in self.crew.workers:  # else it has died, and is buried
                 self.crew.retire(worker)
-                self._bound_leaving(worker)
+
+    def retire(self, worker: WorkerProcess) -> None:
+        """Ask it to leave. What it has put into queues may take what it takes to go out."""
+        self.crew.retire(worker)
+        self._bound_leaving(worker)
 
     def _bound_leaving(self, worker: WorkerProcess) -> None:
         at = time.monotonic() + LEAVE_WITHIN
-        worker.timer = self._timers.at(at, partial(self.crew.kill, worker))
+        worker.timer = self._timers.at(at, partial(self._overstays, worker))
+
+    def _overstays(self, worker: WorkerProcess) -> None:
+        worker.timer = None
+        if worker.flushes:
+            self._bound_leaving(worker)
+        else:
+            self.crew.kill(worker)
 
     def ended(self, worker: WorkerProcess, hint: str) -> None:
         """It is gone (the crew says so): what becomes of its attempt?"""

@@ -17,6 +17,7 @@ from typing import Any
 
 from andon import _wire
 from andon._board import Board
+from andon._board.row import FLUSHING
 from andon._board.tray import FRAMES
 from andon._buffers import parcel
 from andon._buffers.ring import Taker
@@ -180,6 +181,11 @@ class WorkerProcess:
         """Until when the running task is shielded (S18)."""
         ns = self.row.shield_until_ns if self.begun else 0
         return ns / 1e9 if ns else None
+
+    @property
+    def flushes(self) -> bool:
+        """Was it asked to leave, and waits for others to read what it has put into queues?"""
+        return self.state is State.LEAVING and self.row.phase == FLUSHING
 
     # Signals -------------------------------------------------------------------------------------
 
