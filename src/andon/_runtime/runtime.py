@@ -250,16 +250,6 @@ class Runtime(Waits):
             or bool(self._lock._is_owned())
         )
 
-    def dismiss(self) -> None:
-        """No more work is expected: let idle workers leave. Does not block; should some come all
-        the same, it gets other workers."""
-        with gate:
-            if self._must_leave(self.dismiss):
-                return
-            with self._lock:
-                if not self._tasks:
-                    self._caps.dismiss()
-
     def check_wait(self) -> None:
         """Raise where blocking could never end."""
         self.check_crash()

@@ -87,6 +87,16 @@ class Waits(Submitter):
 
         gate.wait(partial(self.idle.wait, left))
 
+    def dismiss(self) -> None:
+        """No more work is expected: let idle workers leave. Does not block; should some come all
+        the same, it gets other workers."""
+        with gate:
+            if self._must_leave(self.dismiss):
+                return
+            with self._lock:
+                if not self._tasks:
+                    self._caps.dismiss()
+
     def wait_flushed(self) -> None:
         """Nothing is left to do: block until the workers have left. What they have put into a
         queue may wait for whoever reads it, as long as that takes; a stop of all ends that, and
