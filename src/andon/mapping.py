@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import ContextVar
 from functools import partial
+from types import FrameType
 from typing import Any, TypeVar
 
 from andon._cancelled import Cancelled
@@ -15,13 +17,15 @@ from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.streams import Stream
 from andon._runtime.surroundings import Env, Variables, check_variables
-from andon.outcome import TraceEvent
+from andon.outcome import ReasonKind, TraceEvent
 from andon.policy import Policy
 from andon.report.watch import Watcher, watch
 from andon.taskgroup import open_stream
 from andon.token import Token
 
 T = TypeVar("T")
+R = TypeVar("R")
+_SHORTEST, _LONGEST = 0.0001, 0.01  # seconds, between two looks at who is in an iterator
 
 
 def map(  # it is what it is called everywhere
@@ -235,6 +239,8 @@ class Results(Iterator[T]):
     """The results of a map that is under way; made by `imap` and its kin.
 
     Dropping it, closing it, or leaving the loop over it stops what is left, and waits for that.
+    Several threads may take results, in turn. Where one closes it while another waits for a result,
+    that one gets a `TaskCancelledError`.
     """
 
     def __init__(self, stream: Stream, results: Generator[T, None, None]) -> None:
@@ -245,7 +251,12 @@ class Results(Iterator[T]):
         return self
 
     def __next__(self) -> T:
-        return next(self._results)
+        try:
+            return next(self._results)
+        except ValueError as error:
+            if not self._is_taken(error):
+                raise
+        return self._in_turn(self._results.__next__)
 
     def next(self, timeout: float | None = None) -> T:
         """The next result; `multiprocessing.TimeoutError` where none comes in `timeout` seconds,
@@ -254,11 +265,41 @@ class Results(Iterator[T]):
             from multiprocessing import TimeoutError as Late  # heavy
 
             raise Late
-        return next(self._results)
+        return next(self)
 
     def close(self) -> None:
         """Stop what is left; blocks until that is over."""
-        self._results.close()
+        try:
+            self._results.close()
+        except ValueError as error:
+            if not self._is_taken(error):
+                raise
+            group = self._stream._group
+            group.runtime.stop(group, ReasonKind.CANCEL, "its iterator was closed")
+            self._in_turn(self._results.close)
+
+    # A lock would cost each result more than all the rest of its way.
+
+    def _is_taken(self, error: ValueError) -> bool:
+        """Does it say that another thread is in there? It is not raised in there, then."""
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            return False
+        results: Any = self._results
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame is not results.gi_frame:
+            frame = frame.f_back
+        return frame is None and not self._stream._group.runtime.foreign
+
+    def _in_turn(self, call: Callable[[], R]) -> R:
+        pause = _SHORTEST
+        while True:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST)
+            try:
+                return call()
+            except ValueError as error:
+                if not self._is_taken(error):
+                    raise
 
 
 def _results(
