@@ -221,7 +221,9 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
 
     @sheltered
     def join(self) -> None:
-        """Block until all accepted work is over and the workers are gone; `close` comes first."""
+        """Block until all accepted work is over and the workers are gone; `close` comes first.
+        Maps and groups that other threads have open are waited for, too, until they are left; a
+        Ctrl-C, or another thread's `terminate`, ends that."""
         if not self._closing:
             raise ValueError("Pool is still running: call close() or terminate() before join()")
         self._shut_down(kill=False)
