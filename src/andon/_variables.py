@@ -18,6 +18,8 @@ from typing import Any
 
 from andon._words import MP_MAIN
 
+_of_class = type.__getattribute__
+
 Place = tuple[str, str]  # module, path of names within it
 Number = tuple[int, int]  # process, identity there
 
@@ -95,6 +97,7 @@ def _globals(likely: str) -> Iterator[tuple[str, str, Any]]:
     for module, names in modules:
         for name, value in names.items():
             yield module, name, value
-            if isinstance(value, type) and value.__module__ == module:
-                for inner, attribute in list(vars(value).items()):
+            # As they are, whatever a metaclass answers.
+            if isinstance(value, type) and _of_class(value, "__module__") == module:
+                for inner, attribute in list(_of_class(value, "__dict__").items()):
                     yield module, f"{name}.{inner}", attribute

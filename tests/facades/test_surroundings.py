@@ -108,6 +108,24 @@ def test_a_value_is_gone_with_its_task() -> None:
         assert ex.submit(context).result()[1] == "nobody's"
 
 
+class Mute(type):
+    """Its classes answer nothing."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Hidden(metaclass=Mute):
+    """It stands among the modules' globals, where variables are looked for."""
+
+
+def test_a_variable_is_looked_for_past_classes_that_answer_nothing() -> None:
+    var: ContextVar[Any] = ContextVar("nowhere to be found")
+    var.set(1)
+    with andon.Pool(1, contextvars=[var]) as pool:
+        assert pool.apply(lambda: var.get()) == 1
+
+
 def test_a_value_that_cannot_travel_is_an_error_of_the_submission() -> None:
     var: ContextVar[Any] = ContextVar("unpicklable")
     var.set(_ for _ in ())
