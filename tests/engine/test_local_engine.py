@@ -255,6 +255,20 @@ def test_S25_a_death_is_its_own_tasks_failure(
         assert d.value(tasks.add, 1, 2) == 3
 
 
+def test_S25_exit_codes_are_known_where_the_program_ignores_sigchld(start_method: str) -> None:
+    code = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "from tests.engine import tasks\n"
+        "from tests.engine.driver import driver\n"
+        f"with driver({start_method!r}) as d:\n"
+        "    print(d.run(tasks.segfault).payload.exitcode, d.run(os._exit, 7).payload.exitcode)\n"
+        "    print(int(d.value(signal.getsignal, signal.SIGCHLD)))\n"
+    )
+    done = run_python(["-c", code])
+    assert done.stdout.splitlines() == [f"{-signal.SIGSEGV} 7", "1"], done.stderr
+
+
 def test_a_death_while_unpickling_says_so(start_method: str) -> None:
     with driver(start_method) as d:
         event: Any = d.run(tasks.take, tasks.DiesUnpickling())
@@ -779,6 +793,20 @@ def test_reuse_interrupted(start_method: str, stage: MakeStage) -> None:
         assert isinstance(event, Stopped)
         d.new_group()
         assert d.value(tasks.my_pid) == pid
+
+
+@pytest.mark.parametrize("left", [tasks.with_children, tasks.with_threads])
+def test_S20_what_an_interrupted_task_has_started_goes_though_its_worker_might_stay(
+    start_method: str, stage: MakeStage, left: Any
+) -> None:
+    running = stage("running")
+    with driver(start_method, reuse_interrupted=True) as d:
+        ident = d.submit(left, running)
+        pids = [int(pid) for pid in d.reached(running)[0].split()]
+        d.stop()
+        (event,) = d.finish(ident)
+        assert isinstance(event, Stopped) and event.by is StoppedBy.INTERRUPT
+        wait_gone(pids)
 
 
 def test_S15_the_signals_are_sent_inside_stop(stage: MakeStage) -> None:

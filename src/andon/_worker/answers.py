@@ -30,7 +30,7 @@ from andon._worker import children, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
 from andon._worker.outbox import Outbox
-from andon._worker.state import BY_TOKEN, current
+from andon._worker.state import current
 
 _give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
 _NEVER_STARTED = "never-started"
@@ -170,7 +170,7 @@ class Answers:
         drop_traces(held[1])
         held.clear()
         end |= _wire.LAST
-        if by == BY_TOKEN and self._left_behind():
+        if not end & _wire.RETIRING and self._left_behind():
             end |= _wire.RETIRING  # what the task has started goes with us (S20)
         self._answer(_wire.STOPPED, end, (index, started, now, by, text), body)
 

@@ -376,6 +376,9 @@ def serve(root: socket.socket, method: str, command: list[str], first: int = 0) 
             n: signal.SIG_IGN if signal.getsignal(n) == signal.SIG_IGN else signal.SIG_DFL
             for n in _IGNORED
         }
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # nobody could tell how they end
+            dispositions[signal.SIGCHLD] = signal.SIG_IGN
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):  # inherited by fork
