@@ -68,7 +68,7 @@ def with_slots(cls: type, arguments: tuple[Any, ...], attributes: dict[str, Any]
     would have a `__dict__`, and be at home neither here nor there. `attributes` loses what comes
     with the slots."""
     slots = vars(cls).get("__slots__")
-    if not slots:
+    if not slots:  # (a NamedTuple has empty ones, and refuses to be given any)
         return arguments
     for name in [n for n, v in attributes.items() if type(v) is MemberDescriptorType]:
         del attributes[name]  # one that is private has another name than cloudpickle looks for

@@ -36,8 +36,10 @@ def set_function_state(fn: FunctionType, state: Any) -> None:
     import cloudpickle.cloudpickle
 
     own, slots, marks = state
-    slots["__globals__"] = _newer(fn.__globals__, slots["__globals__"], marks, _came, inherited)
+    mine = fn.__globals__
+    slots["__globals__"] = newer = _newer(mine, slots["__globals__"], marks, _came, inherited)
     cloudpickle.cloudpickle._function_setstate(fn, (own, slots))
+    _note(mine, newer, marks, _came)
 
 
 def set_class_state(cls: type, state: Any) -> None:
@@ -53,6 +55,7 @@ def set_class_state(cls: type, state: Any) -> None:
         type.__setattr__(cls, CAME, came)
     newer = _newer(mine, attributes, marks, came, {})
     cloudpickle.cloudpickle._class_setstate(cls, (newer | registry, slots))
+    _note(vars(cls), newer, marks, came)
 
 
 def _newer(
@@ -70,5 +73,11 @@ def _newer(
             if mine[name] is not before or (its_mark and its_mark == marks.get(name)):
                 continue
         newer[name] = value
-        came[name] = value, marks.get(name)
     return newer
+
+
+def _note(
+    mine: Mapping[str, Any], newer: Mapping[str, Any], marks: Mapping[str, bytes], came: _Came
+) -> None:
+    """These have been set. (A metaclass may have made another thing of one.)"""
+    came.update((name, (mine[name], marks.get(name))) for name in newer if name in mine)

@@ -226,7 +226,11 @@ def _pickler_class() -> Any:
                 make, (code, _, *rest), (own, slots), *_ = reduced
                 used = slots["__globals__"]
                 if self._main is not None:  # the other side has inherited the rest
-                    used = {k: v for k, v in used.items() if not _is_inherited(k, v, self._main)}
+                    used = {
+                        name: value
+                        for name, value in used.items()
+                        if _stamps.was_sent(name) or not _is_inherited(name, value, self._main)
+                    }
                     slots["__globals__"] = used
                 state = own, slots, _stamps.stamp(used, self._imprint)
                 return make, (code, _MAIN, *rest), state, None, None, _of_main.set_function_state

@@ -8,6 +8,7 @@ see `_of_main`).
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from andon._plain import SCALARS, is_plain
+from andon._words import MAINS
 
 Marks = dict[str, bytes]
 """Of values that can be changed in place: an equal mark says that they were not."""
@@ -24,7 +26,7 @@ Marks = dict[str, bytes]
 Imprint = dict[Any, int]
 """Of a pickle: of each value that it sets on the other side, since when it is as it is."""
 
-_Sent = dict[str, tuple[bytes | int, int]]  # the mark, or the identity, and since when
+_Sent = dict[str, tuple[Any, int]]  # the mark, or the identity, and since when
 
 _sent: _Sent = {}  # globals
 _sent_of: WeakKeyDictionary[type, _Sent] = WeakKeyDictionary()  # attributes
@@ -40,7 +42,7 @@ def stamp(values: Mapping[str, Any], imprint: Imprint, of: type | None = None) -
         found = mark(value)
         if found is not None and type(value) not in SCALARS:
             marks[name] = found
-        now = found or id(value)
+        now = found or (_of_function(value) if type(value) is FunctionType else id(value))
         before = sent.get(name)
         if before is None or before[0] != now:
             before = sent[name] = now, next(_moments)
@@ -54,12 +56,50 @@ def mark(value: Any) -> bytes | None:
         return None
     buffers: list[pickle.PickleBuffer] = []
     try:
-        digest = blake2b(pickle.dumps(value, 5, buffer_callback=buffers.append), digest_size=16)
+        with io.BytesIO() as file:
+            marker = _Marker(file, 5, buffer_callback=buffers.append)
+            marker.dump(value)
+            digest = blake2b(file.getvalue(), digest_size=16)
         for buffer in buffers:
             digest.update(buffer)
     except Exception:  # what cannot be pickled plainly, or not at all
         return None
+    for number in marker.named:
+        digest.update(b"%d," % number)
     return digest.digest()
+
+
+class _Marker(pickle.Pickler):
+    """What it only names may be another object by now (a class that was defined anew), so these are
+    numbered."""
+
+    def __init__(self, file: io.BytesIO, protocol: int, **more: Any) -> None:
+        super().__init__(file, protocol, **more)
+        self.named: list[int] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if getattr(obj, "__module__", None) in MAINS and hasattr(obj, "__qualname__"):
+            self.named.append(_number(obj))
+        return NotImplemented
+
+
+_objects: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def _number(obj: Any) -> int:
+    number = _objects.get(obj)
+    if number is None:
+        number = _objects[obj] = next(_moments)
+    return number
+
+
+def _of_function(fn: FunctionType) -> Any:
+    return _number(fn), mark((vars(fn), fn.__defaults__, fn.__kwdefaults__))
+
+
+def was_sent(name: str) -> bool:
+    """Has this global ever been?"""
+    return name in _sent
 
 
 class Unchanged:

@@ -47,7 +47,7 @@ class A:
     def of(self):
         return self.number, self.many
 with andon.Pool(1, start_method=METHOD) as pool:
-    N, LIST, a = 0, [], A()
+    N, LIST, a = 0, [], A()  # (a fork has inherited no number and no list)
     for step in (0, 1, 2, 0, 1, 1, 0):
         N, A.number, LIST[:], A.many[:] = step, step, [step], [step]
         now = step, [step]
@@ -75,10 +75,45 @@ with andon.Pool(1, start_method=METHOD) as pool:
     assert pool.apply(lambda c: c.said, (C(),)) == "new"
 """
 
+INDIRECT = """\
+def step(x):
+    return x + 1
+class Model:
+    def predict(self, x):
+        return step(x)
+model, table, part = Model(), {"step": step}, functools.partial(step)
+def work(x):
+    return model.predict(x), table["step"](x), part(x), step.__name__
+def scaled():
+    return step.scale
+def scaled_more():
+    return 10 * step.scale
+with andon.Pool(1, start_method=METHOD) as pool:
+    if METHOD != "fork":
+        assert pool.apply(work, (1,)) == (2, 2, 2, "step")
+    def step(x):
+        return x * 100
+    class Model:
+        def predict(self, x):
+            return step(x)
+    model, table, part = Model(), {"step": step}, functools.partial(step)
+    assert pool.apply(lambda x: work(x), (1,)) == work(1) or METHOD == "fork"
+    assert pool.apply(lambda x: (model.predict(x), table["step"](x), part(x)), (1,)) == (100,) * 3
+    if METHOD != "fork":
+        for scale in (1, 2, 1):
+            step.scale = scale
+            assert [pool.apply(scaled), pool.apply(scaled_more)] == [scale, 10 * scale]
+            step.scale = 3
+            assert pool.apply(scaled_more) == 30
+"""
+
 KINDS = """\
 @dataclass(slots=True)
 class Point:
     x: int
+class Pair(typing.NamedTuple):
+    a: int
+    b: int
 class Private:
     __slots__ = ("__x", "y")
     def __init__(self):
@@ -105,6 +140,7 @@ def private(p):
 with andon.Pool(1, start_method=METHOD) as pool:
     assert pool.map(lambda x: Point(x), [1, 2]) == [Point(1), Point(2)]
     assert not hasattr(pool.apply(lambda p: p, (Point(3),)), "__dict__")
+    assert pool.map(lambda p: Pair(p.b, p.a), [Pair(1, 2)]) == [Pair(2, 1)]
     *seen, back = pool.apply(private, (Private(),))
     assert seen == [1, 2] and type(back) is Private and back.x() == 1
     assert pool.map(fib, [10, 20]) == [55, 6765]
@@ -131,7 +167,9 @@ assert named.result() == local.result() == ["set"] * 3, (named.result(), local.r
 """
 
 
-@pytest.mark.parametrize("program", [INITIALIZED, TO_AND_FRO, REDEFINED, KINDS, VARIABLES])
+@pytest.mark.parametrize(
+    "program", [INITIALIZED, TO_AND_FRO, REDEFINED, INDIRECT, KINDS, VARIABLES]
+)
 def test_S28_what_a_scripts_tasks_find(start_method: str, program: str) -> None:
     done = run_python(["-c", TOP.replace("{method!r}", repr(start_method)) + program])
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
