@@ -111,6 +111,36 @@ def test_join_does_not_wait_for_the_body_that_waits_for_it(start_method: str, ho
     assert (outer.verdict, tg.verdict) == ("ok", "ok")
 
 
+def test_join_does_not_wait_for_a_body_whose_thread_has_ended() -> None:
+    """It left its group open, and nobody is told of its end; waited for in a thread, too."""
+    kept: list[andon.TaskGroup] = []
+    with andon.Pool(1) as pool:
+
+        def enter() -> None:
+            kept.append(andon.TaskGroup(pool=pool))
+            kept[0].__enter__()
+
+        entered = Another(enter)
+        entered.result()
+        pool.close()
+        Another(pool.join).result()
+
+
+def test_bodies_that_join_do_not_wait_for_each_other() -> None:
+    with andon.Pool(1) as pool:
+        both = threading.Barrier(2)
+
+        def body() -> None:
+            with andon.TaskGroup(pool=pool) as tg:
+                tg.submit(double, 1).result()
+                both.wait(PATIENCE)
+                pool.close()
+                pool.join()
+
+        for each in [Another(body), Another(body)]:
+            each.result()
+
+
 def test_terminate_ends_a_join_that_waits_for_a_body(start_method: str) -> None:
     pool, gap = andon.Pool(1, start_method=start_method), Gap()
     other = Another(lambda: submits(pool, gap))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from _thread import get_ident
+import threading
 from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +13,7 @@ from andon._engines.port import GroupRef
 from andon._runtime.calls import Calls
 from andon._runtime.surroundings import Variables
 from andon._runtime.wakeup import Wakeup
+from andon._words import note
 from andon.errors import GroupClosedError, PoolClosedError, WrongProcessError
 from andon.outcome import Outcome, Reason, TaskState, Verdict
 from andon.policy import Policy, Stats, may_raise
@@ -60,7 +61,7 @@ class Group:
         self.body_left = False
         self.leaving_told = False  # to the machine
         self.pool_closed = False  # it ended with its pool, though its body may go on
-        self.opener = get_ident()  # the thread; its body is there, if it has one
+        self.opener = threading.current_thread()  # its body is there, if it has one
         self.streams: list[Any] = []  # its maps, until it is over
         self.keep_outcomes = keep_outcomes
         self.keep_failures = keep_failures
@@ -117,6 +118,17 @@ class Group:
         """Is all over that it was given, as far as a look without the lock tells?"""
         stats = self.stats
         return stats.done == stats.submitted and all(s.all_sent for s in self.streams)
+
+    @property
+    def raises(self) -> bool:
+        """Are its failures raised? Where its policy cannot say, they are, and so is that (S33)."""
+        try:
+            return bool(self.policy.raises)
+        except Exception as error:
+            if self.mistake is None:
+                note(error, "the policy of the group failed so, asked whether failures are raised")
+                self.mistake = error
+            return True
 
     def owns_failure(self, error: BaseException) -> bool:
         """Is this very object the error of one of our tasks? (S31)"""

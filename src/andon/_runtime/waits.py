@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from _thread import get_ident
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,6 +14,8 @@ from andon._runtime.interrupts import bridge
 from andon._runtime.submitting import Submitter
 from andon.outcome import TraceEvent
 from andon.token import body_token
+
+_LOOK_AGAIN = 1.0  # seconds
 
 
 class Waits(Submitter):
@@ -31,6 +32,7 @@ class Waits(Submitter):
         super().__init__(engine, config, name, trace)
         self._prepares = False  # somebody waits for initializers, or for workers that leave
         self.hurries = False
+        self._waiting: list[threading.Thread] = []  # in `wait_left`
         self.callbacks = CallbackThread(f"{name}-callbacks")
 
     def wait_idle(self, *, callbacks: bool) -> None:
@@ -72,20 +74,26 @@ class Waits(Submitter):
 
     def wait_left(self, loose: Group) -> None:
         """Block until each open group but `loose` is over, or nothing more can come of it but from
-        the body that we stand in. Ends and is interrupted as `wait_idle` with `callbacks`."""
+        the body that we stand in, or from one that waits here as well. Ends and is interrupted as
+        `wait_idle` with `callbacks`."""
         around = set(self._groups_around())
+        here = threading.current_thread()
 
         def left() -> bool:
-            if self._is_given_up():
-                return True
-            threads = sys._current_frames()
-            return not any(
-                group.opener in threads and group is not loose and group not in around
+            return self._is_given_up() or not any(
+                group.opener.is_alive() and group.opener not in self._waiting
                 for group in list(self._groups.values())
-                if not group.body_left
+                if not (group.body_left or group is loose or group in around)
             )
 
-        gate.wait(partial(self.idle.wait, left))
+        self._waiting.append(here)
+        try:
+            self.idle.notify()
+            # Nobody is told when a thread ends, and leaves its group open.
+            while not gate.wait(partial(self.idle.wait, left, _LOOK_AGAIN)):
+                pass
+        finally:
+            self._waiting.remove(here)
 
     def dismiss(self) -> None:
         """No more work is expected: let idle workers leave. Does not block; should some come all
@@ -112,7 +120,7 @@ class Waits(Submitter):
     def _groups_around(self) -> Iterator[Group]:
         """Those whose bodies this thread is in, or whose bodies wait for it."""
         groups = list(self._groups.values())
-        yield from (group for group in groups if group.opener == get_ident())
+        yield from (group for group in groups if group.opener is threading.current_thread())
         token = body_token()
         while token is not None:
             group = next((g for g in groups if g.token is token), None)
