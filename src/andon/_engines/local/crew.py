@@ -233,7 +233,8 @@ class Crew(Lives):
 
     def _has_workers(self) -> bool:
         workers = [slot.worker for slot in self.slots]
-        return any(w is not None and w.state in (State.IDLE, State.BUSY) for w in workers)
+        there = State.INITIALISING, State.IDLE, State.BUSY
+        return any(w is not None and w.state in there for w in workers)
 
     def ready(self, worker: WorkerProcess) -> None:
         """It has booted."""
