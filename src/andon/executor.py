@@ -269,7 +269,7 @@ class ProcessPoolExecutor(SharedPool, _Standard):
         first failure where the executor's own policy says that failures are raised."""
         super().__exit__(kind, error, trace)
         group = self._loose
-        if not (group.mistake or (group.policy.raises and group.failures)):
+        if not (group.mistake or (group.raises and group.failures)):
             return
         if error is None or (
             isinstance(error, TaskCancelledError) and error.reason is group.reason is not None

@@ -294,6 +294,31 @@ def test_S39_each_surface_raises_what_its_policy_raises() -> None:
         assert isinstance(refused.value.__cause__, ZeroDivisionError)
 
 
+class Undecided(Until):
+    """It raises as it is asked for the last time."""
+
+    asked = False
+
+    @property
+    def raises(self) -> bool:  # type: ignore[override]
+        if self.asked:
+            raise ZeroDivisionError
+        return False
+
+    def on_outcome(self, stats: andon.Stats, state: andon.TaskState) -> andon.Decision:
+        self.asked = True
+        return andon.Decision.CONTINUE
+
+
+def test_S33_a_policy_that_cannot_say_whether_to_raise_hides_no_failure() -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(workers=1, policy=Undecided(1)) as tg,
+    ):
+        tg.submit(fail_always, 3)
+    assert [type(error) for error in caught.value.exceptions] == [OwnError, ZeroDivisionError]
+
+
 def test_S39_a_policy_that_raises_after_its_own_decision() -> None:
     with (
         pytest.raises(ExceptionGroup) as caught,

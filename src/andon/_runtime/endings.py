@@ -17,7 +17,7 @@ def errors_of(
     the cause. An error that is both a task's and the body's counts once (S31). `more`: errors of
     what the body has running beside itself, in their order."""
     errors: list[BaseException] = []
-    if group.policy.raises:
+    if group.raises:
         errors += [o.error for o in group.failures if o.error is not None]
     if group.mistake is not None:
         errors.insert(0 if group.mistaken else len(errors), group.mistake)

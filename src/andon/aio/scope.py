@@ -196,7 +196,7 @@ class LoopScope(Stopping):
             return error.token is group.token
         if isinstance(error, TaskCancelledError):
             return error.reason is group.reason is not None
-        return group.policy.raises and group.owns_failure(error)
+        return group.raises and group.owns_failure(error)
 
     def _sibling_over(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
