@@ -349,6 +349,16 @@ def sleep(seconds: float, running: Stage | None = None) -> str:
     return "slept"
 
 
+def leave_a_copy(go: Stage, done: Stage) -> None:
+    """A child that uses the token of the task that made it, and a shield, when told to."""
+    if os.fork() == 0:
+        go.hold()
+        andon.sleep(0)
+        with andon.shield(600):
+            done.reach()
+            time.sleep(60)
+
+
 def ask_for_a_stop() -> None:
     andon.current_token().cancel("enough")
     andon.check()

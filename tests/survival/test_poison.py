@@ -390,6 +390,21 @@ def _fork_at_two(x: int) -> int:
     return x
 
 
+def test_S17_what_a_tasks_child_does_is_not_the_next_tasks(
+    lone: andon.Pool, stage: MakeStage
+) -> None:
+    """Its shield would hold up the stop, and its use of a token give the whole grace."""
+    go, done, running = stage("go"), stage("done"), stage("running")
+    lone.apply(poison.leave_a_copy, (go, done))
+    with andon.TaskGroup(pool=lone, grace=600, kill_after=600) as tg:
+        tg.submit(sleep, 60, running)
+        running.wait()
+        go.release()
+        done.wait()
+        tg.cancel("enough")
+    assert tg.outcomes[0].stopped_by == "interrupt"
+
+
 def test_a_task_writes_into_its_workers_pipe(pool: andon.Pool, stage: MakeStage) -> None:
     """Whatever it takes for a descriptor of its own: garbage ends that worker, and it alone."""
     error = error_of(pool, _write_everywhere)

@@ -143,7 +143,7 @@ def run_without_values(
 
 
 def _after_fork_in_child() -> None:
-    current.close_lane()
+    current.is_copied()
 
 
 if hasattr(os, "register_at_fork"):

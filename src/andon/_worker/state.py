@@ -58,6 +58,7 @@ class State:
         "shield_until_ns",
         "slot",
         "token",
+        "told",
         "used",
         "words",
     )
@@ -74,6 +75,7 @@ class State:
         self.words: memoryview = memoryview(bytearray(8)).cast("Q")
         self.quick: memoryview = memoryview(bytearray(8)).cast("I")
         self.cells: memoryview = memoryview(bytearray(8 * FIELDS)).cast("Q")
+        self.told = self.cells  # where a task says what the ladder is to know of it
         self.slot = -1  # no token's
         self.clear = 0
         self.attempt: int = NOTHING
@@ -99,7 +101,7 @@ class State:
         self.row = board.row(row)
         self.words = board.words
         self.quick = board.quick
-        self.cells = self.row.cells
+        self.cells = self.told = self.row.cells
 
     def begin(self, attempt: int, slot: int, clear: int, index: int) -> None:
         """An item is about to run; the board's row is the loop's to write."""
@@ -150,9 +152,15 @@ class State:
     def use(self) -> None:
         """The task has used its token: it is trusted to stop by itself, for its grace (S15)."""
         if not self.used:
-            self.cells[USED] = 1
+            self.told[USED] = 1
             self.used = True
             self.close_lane()
+
+    def is_copied(self) -> None:
+        """A task has forked, and this is the child: the row is the worker's, which may run the next
+        task by now."""
+        self.told = memoryview(bytearray(8 * FIELDS)).cast("Q")
+        self.close_lane()
 
     def close_lane(self) -> None:
         """The running item ends its run, if it is in one."""
@@ -177,7 +185,7 @@ class State:
 
     def shield(self, until_ns: int) -> None:
         """Hold interrupts back until then; 0: no longer."""
-        self.cells[SHIELD_UNTIL_NS] = until_ns
+        self.told[SHIELD_UNTIL_NS] = until_ns
         self.shield_until_ns = until_ns
 
     def cancelled(self, by: str) -> Cancelled:
