@@ -254,3 +254,26 @@ def test_a_call_that_meets_the_close_is_refused(start_method: str, how: str) -> 
         pool.join()
     else:
         pool.shutdown()
+
+
+@pytest.mark.parametrize("executor", [False, True])
+def test_S21_who_waits_for_another_threads_close_hears_what_could_not_be_reaped(
+    executor: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []  # the closing thread has nobody to tell but this
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+    pool, _ = opened("fork", executor=executor)
+    engine: Any = pool._runtime._engine
+    close = engine.close
+    monkeypatch.setattr(engine, "close", lambda within: [*close(within), 123_456_789])
+    if executor:
+        pool.shutdown(wait=False)
+        end = pool.shutdown
+    else:
+        pool.close()
+        end = pool.join
+    with pytest.raises(andon.CleanupError, match="123456789") as caught:
+        end()
+    assert caught.value.pids == (123_456_789,)
+    eventually(lambda: told)
+    assert type(told[0]) is andon.CleanupError

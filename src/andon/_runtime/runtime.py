@@ -17,7 +17,7 @@ import threading
 import time
 from _thread import get_ident
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from andon._core import events as ev
@@ -63,6 +63,7 @@ class Runtime(Waits):
         self.config = config
         self.finishes = False  # accepted work goes on when nobody closes it, also at exit
         self._ended = threading.Event()  # `close` is through
+        self._unreaped: Sequence[int] = ()
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
         self._interrupts: deque[int] = deque()
@@ -273,6 +274,7 @@ class Runtime(Waits):
                 # Another thread is at it; unless that waits for us, we wait for it.
                 if not (self.callbacks.is_current() or self._driver.is_current()):
                     self._ended.wait(within)
+                    self._check_reaped(within)
                 return
             try:
                 for group in list(self._groups.values()):
@@ -284,7 +286,7 @@ class Runtime(Waits):
                 self.dismiss()
                 self._driver.stop(within)
                 self._make_calls_left()
-                left = self._engine.close(within)
+                self._unreaped = self._engine.close(within)
                 self._deliver()
                 self.listener.close(within)
                 self.callbacks.close(within)
@@ -293,12 +295,15 @@ class Runtime(Waits):
                 # Queues and the like that only the workers needed go as soon as these have gone.
                 self.config.initializer, self.config.initargs = None, ()
                 self._ended.set()
-        if left:
-            pids = ", ".join(map(str, left))
+        self._check_reaped(within)
+
+    def _check_reaped(self, within: float) -> None:
+        if self._unreaped:
+            pids = ", ".join(map(str, self._unreaped))
             raise CleanupError(
                 f"these processes could not be reaped within {within:g} s: {pids}; "
                 "they may be in uninterruptible sleep (state D in `ps`), or get no core",
-                pids=tuple(left),
+                pids=tuple(self._unreaped),
             )
 
     # The driver's turn ---------------------------------------------------------------------------
