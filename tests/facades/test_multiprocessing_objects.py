@@ -16,6 +16,7 @@ import pytest
 
 import andon
 from andon._engines.local.worker_process import WorkerProcess
+from andon._runtime.waits import Waits
 from tests.support import PATIENCE, eventually
 
 
@@ -282,5 +283,20 @@ def test_what_forked_workers_have_inherited_in_use() -> None:
             pool.map(add_up, range(4), chunksize=1)
             assert sorted(queue.get(timeout=20) for _ in range(4)) == [0, 1, 2, 3]
         assert counts["sum"] == 120
+    queue.close()
+    queue.join_thread()
+
+
+@pytest.mark.linux
+def test_nobody_reads_what_was_put_into_a_queue(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up then: nobody hangs who has not asked to wait."""
+    monkeypatch.setattr(Waits.wait_flushed, "__defaults__", (0.2,))
+    queue = multiprocessing.get_context(start_method).Queue()
+    andon.map(
+        flood, range(2), workers=1, initializer=share, initargs=(queue,),
+        start_method=start_method,
+    )  # fmt: skip
     queue.close()
     queue.join_thread()

@@ -160,7 +160,7 @@ class SharedPool:
                 runtime.leave_body(self._loose)
                 runtime.wait_idle(callbacks=not (kill or interrupted))
                 if not interrupted:
-                    runtime.wait_flushed()
+                    runtime.wait_flushed(None)
                 self._finalizer.detach()
                 try:
                     runtime.close(_END)

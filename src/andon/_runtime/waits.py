@@ -16,6 +16,7 @@ from andon.outcome import TraceEvent
 from andon.token import body_token
 
 _LOOK_AGAIN = 1.0  # seconds
+_FLUSH_WITHIN = 10.0  # seconds, where nobody has asked to wait for as long as it takes
 
 
 class Waits(Submitter):
@@ -105,17 +106,17 @@ class Waits(Submitter):
                 if not self._tasks:
                     self._caps.dismiss()
 
-    def wait_flushed(self) -> None:
-        """Nothing is left to do: block until the workers have left. What they have put into a
-        queue may wait for whoever reads it, as long as that takes; a stop of all ends that, and
-        what else ends `wait_idle` with `callbacks`."""
+    def wait_flushed(self, within: float | None = _FLUSH_WITHIN) -> None:
+        """Nothing is left to do: block until the workers have left, at most so many seconds. What
+        they have put into a queue waits for whoever reads it, which nobody may. A stop of all ends
+        that, and what else ends `wait_idle` with `callbacks`."""
         self._prepares = True
         self.dismiss()
 
         def flushed() -> bool:
             return self.hurries or self._is_given_up() or not self._caps.leaving()
 
-        gate.wait(partial(self.idle.wait, flushed))
+        gate.wait(partial(self.idle.wait, flushed, within))
 
     def _groups_around(self) -> Iterator[Group]:
         """Those whose bodies this thread is in, or whose bodies wait for it."""
