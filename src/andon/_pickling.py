@@ -226,11 +226,13 @@ def _pickler_class() -> Any:
                 make, (code, _, *rest), (own, slots), *_ = reduced
                 used = slots["__globals__"]
                 if self._main is not None:  # the other side has inherited the rest
+                    sent = self._main.setdefault(_SENT, set())
                     used = {
                         name: value
                         for name, value in used.items()
-                        if _stamps.was_sent(name) or not _is_inherited(name, value, self._main)
+                        if name in sent or not _is_inherited(name, value, self._main)
                     }
+                    sent.update(used)
                     slots["__globals__"] = used
                 state = own, slots, _stamps.stamp(used, self._imprint)
                 return make, (code, _MAIN, *rest), state, None, None, _of_main.set_function_state
@@ -252,6 +254,9 @@ class _Main:
 
 
 _MAIN = _Main()
+_SENT: Any = object()  # in the place of a name: the names of the globals that this pool was sent
+
+
 def main_namespace() -> dict[str, Any]:
     """The globals of `__main__` on the other side."""
     return vars(sys.modules["__main__"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import count
 from types import FunctionType, ModuleType
@@ -78,7 +79,11 @@ class _Marker(pickle.Pickler):
         self.named: list[int] = []
 
     def reducer_override(self, obj: Any) -> Any:
-        if getattr(obj, "__module__", None) in MAINS and hasattr(obj, "__qualname__"):
+        try:
+            named = getattr(obj, "__module__", None) in MAINS and hasattr(obj, "__qualname__")
+        except BaseException:  # code of the object's own
+            named = False
+        if named:
             self.named.append(_number(obj))
         return NotImplemented
 
@@ -94,12 +99,11 @@ def _number(obj: Any) -> int:
 
 
 def _of_function(fn: FunctionType) -> Any:
-    return _number(fn), mark((vars(fn), fn.__defaults__, fn.__kwdefaults__))
-
-
-def was_sent(name: str) -> bool:
-    """Has this global ever been?"""
-    return name in _sent
+    parts = [*vars(fn).values(), fn.__defaults__, fn.__kwdefaults__, *vars(fn)]
+    for cell in fn.__closure__ or ():
+        with suppress(ValueError):  # it is empty
+            parts.append(cell.cell_contents)
+    return _number(fn), fn.__code__, [mark(part) or id(part) for part in parts]
 
 
 class Unchanged:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -122,6 +125,41 @@ def test_join_does_not_wait_for_a_body_whose_thread_has_ended() -> None:
 
         entered = Another(enter)
         entered.result()
+        pool.close()
+        Another(pool.join).result()
+
+
+class Keeps(threading.Thread):
+    pool: andon.Pool
+
+    def run(self) -> None:
+        self.pool = andon.Pool(1)
+        self.pool.apply(double, (1,))
+
+
+def test_S38_a_pool_that_its_thread_keeps_is_dropped_with_it() -> None:
+    thread = Keeps()
+    thread.start()
+    thread.join()
+    kept = weakref.ref(thread.pool)
+    with pytest.warns(ResourceWarning, match="dropped without being closed"):
+        del thread
+        gc.collect()
+        assert kept() is None
+
+
+def test_join_does_not_wait_for_a_body_of_a_thread_that_python_did_not_start() -> None:
+    kept: list[andon.TaskGroup] = []
+    entered = threading.Event()
+    with andon.Pool(1) as pool:
+
+        def enter() -> None:
+            kept.append(andon.TaskGroup(pool=pool))
+            kept[0].__enter__()
+            entered.set()
+
+        _thread.start_new_thread(enter, ())
+        assert entered.wait(PATIENCE)
         pool.close()
         Another(pool.join).result()
 

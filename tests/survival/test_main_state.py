@@ -58,6 +58,27 @@ with andon.Pool(1, start_method=METHOD) as pool:
             assert pool.apply(a.of) == now
 """
 
+TWO_POOLS = """\
+seen, hook = [], len
+class Hook:
+    def __init__(self):
+        import threading
+        self.lock = threading.Lock()
+    def __call__(self, x):
+        return "called"
+def init():
+    seen.append("init")
+with andon.Pool(1, start_method=METHOD) as pool:
+    assert pool.apply(lambda: hook("1")) == 1
+    seen.append("parent")
+    assert pool.apply(lambda: list(seen)) == ["parent"]
+if METHOD == "fork":  # what the next ones inherit is not sent to them, though others were
+    hook = Hook()
+with andon.Pool(1, init, start_method=METHOD) as pool:
+    assert pool.apply(lambda: hook("1")) == hook("1")
+    assert pool.apply(lambda: list(seen)) == ["parent", "init"], pool.apply(lambda: list(seen))
+"""
+
 REDEFINED = """\
 def f():
     return "old"
@@ -168,7 +189,7 @@ assert named.result() == local.result() == ["set"] * 3, (named.result(), local.r
 
 
 @pytest.mark.parametrize(
-    "program", [INITIALIZED, TO_AND_FRO, REDEFINED, INDIRECT, KINDS, VARIABLES]
+    "program", [INITIALIZED, TO_AND_FRO, TWO_POOLS, REDEFINED, INDIRECT, KINDS, VARIABLES]
 )
 def test_S28_what_a_scripts_tasks_find(start_method: str, program: str) -> None:
     done = run_python(["-c", TOP.replace("{method!r}", repr(start_method)) + program])

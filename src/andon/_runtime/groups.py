@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections.abc import Callable
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -61,7 +62,7 @@ class Group:
         self.body_left = False
         self.leaving_told = False  # to the machine
         self.pool_closed = False  # it ended with its pool, though its body may go on
-        self.opener = threading.current_thread()  # its body is there, if it has one
+        self.opener = weakref.ref(threading.current_thread())  # its body is there, if it has one
         self.streams: list[Any] = []  # its maps, until it is over
         self.keep_outcomes = keep_outcomes
         self.keep_failures = keep_failures

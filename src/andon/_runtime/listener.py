@@ -131,6 +131,17 @@ def _made(text: str, names: Iterable[tuple[str, str]]) -> Warning:
                 warning = make(text)
                 if isinstance(warning, Warning) and str(warning) == text:
                     return warning
+        if category is not None:
+            with suppress(BaseException):  # its `__str__` says more than its text
+                more = {
+                    "__module__": category.__module__,
+                    "__qualname__": category.__qualname__,
+                    "__str__": lambda self: text,
+                }
+                metaclass: Any = type(category)
+                shown: Any = metaclass(category.__name__, (category,), more)
+                told: Warning = shown.__new__(shown, text)
+                return told
     return UserWarning(text)
 
 

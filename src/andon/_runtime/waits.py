@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +18,15 @@ from andon.token import body_token
 
 _LOOK_AGAIN = 1.0  # seconds
 _FLUSH_WITHIN = 10.0  # seconds, where nobody has asked to wait for as long as it takes
+
+
+def _lives(thread: threading.Thread | None) -> bool:
+    """One that `threading` has not started (`_DummyThread`) says so for ever."""
+    return (
+        thread is not None
+        and thread.is_alive()
+        and (thread.ident is None or thread.ident in sys._current_frames())
+    )
 
 
 class Waits(Submitter):
@@ -82,7 +92,7 @@ class Waits(Submitter):
 
         def left() -> bool:
             return self._is_given_up() or not any(
-                group.opener.is_alive() and group.opener not in self._waiting
+                _lives(opener := group.opener()) and opener not in self._waiting
                 for group in list(self._groups.values())
                 if not (group.body_left or group is loose or group in around)
             )
@@ -121,7 +131,7 @@ class Waits(Submitter):
     def _groups_around(self) -> Iterator[Group]:
         """Those whose bodies this thread is in, or whose bodies wait for it."""
         groups = list(self._groups.values())
-        yield from (group for group in groups if group.opener is threading.current_thread())
+        yield from (group for group in groups if group.opener() is threading.current_thread())
         token = body_token()
         while token is not None:
             group = next((g for g in groups if g.token is token), None)
