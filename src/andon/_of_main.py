@@ -47,7 +47,7 @@ def set_class_state(cls: type, state: Any) -> None:
     import cloudpickle.cloudpickle
 
     attributes, slots, marks = state
-    registry = {k: attributes.pop(k) for k in ("_abc_impl",) if k in attributes}
+    registry = {"_abc_impl": attributes.pop("_abc_impl")} if "_abc_impl" in attributes else {}
     mine: Mapping[str, Any] = vars(cls)
     came = mine.get(CAME)
     if came is None:

@@ -230,7 +230,8 @@ def _pickler_class() -> Any:
                     used = {
                         name: value
                         for name, value in used.items()
-                        if name in sent or not _is_inherited(name, value, self._main)
+                        if name in sent
+                        or not _stamps.is_inherited(self._main.get(name, _MAIN), value)
                     }
                     sent.update(used)
                     slots["__globals__"] = used
@@ -293,14 +294,6 @@ def _inherited_name(obj: Any, main: Mapping[str, Any]) -> str | None:
     for part in rest:
         found = getattr(found, part, None)
     return name if found is obj else None
-
-
-def _is_inherited(name: str, value: Any, main: Mapping[str, Any]) -> bool:
-    """Is this global as it was at the fork?"""
-    from andon._stamps import Unchanged
-
-    kept = main.get(name, _MAIN)
-    return kept.is_as(value) if isinstance(kept, Unchanged) else kept is value
 
 
 def main_attribute(name: str) -> Any:

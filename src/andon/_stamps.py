@@ -12,13 +12,12 @@ import io
 import pickle
 from collections.abc import Mapping
 from contextlib import suppress
-from hashlib import blake2b
 from itertools import count
 from types import FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from andon._plain import SCALARS, is_plain
+from andon._plain import FORMAT, SCALARS, dumps, is_plain
 from andon._words import MAINS
 
 Marks = dict[str, bytes]
@@ -32,6 +31,7 @@ _Sent = dict[str, tuple[Any, int]]  # the mark, or the identity, and since when
 _sent: _Sent = {}  # globals
 _sent_of: WeakKeyDictionary[type, _Sent] = WeakKeyDictionary()  # attributes
 _moments = count(1)
+_FEW = 1000  # bytes
 
 
 def stamp(values: Mapping[str, Any], imprint: Imprint, of: type | None = None) -> Marks:
@@ -55,6 +55,8 @@ def mark(value: Any) -> bytes | None:
     """None: nobody can tell but by its identity."""
     if isinstance(value, FunctionType | type | ModuleType):
         return None
+    from hashlib import blake2b  # a millisecond, which the opening of a pool can do without
+
     buffers: list[pickle.PickleBuffer] = []
     try:
         with io.BytesIO() as file:
@@ -110,11 +112,11 @@ class Unchanged:
     """Stands for a global that a forked worker has inherited; it is compared with what is there
     later, since keeping the value itself might keep it alive."""
 
-    __slots__ = ("_kind", "_mark")
+    __slots__ = ("_kind", "_look")
 
     def __init__(self, value: Any) -> None:
         self._kind = type(value)
-        self._mark = mark(value)
+        self._look = _look(value)
 
     @classmethod
     def of(cls, value: Any) -> Unchanged | None:
@@ -123,4 +125,15 @@ class Unchanged:
 
     def is_as(self, value: Any) -> bool:
         """Is the global, which is this now, as it was?"""
-        return type(value) is self._kind and is_plain(value) and mark(value) == self._mark
+        return type(value) is self._kind and is_plain(value) and _look(value) == self._look
+
+
+def _look(value: Any) -> bytes | None:
+    """Of a plain value: itself in bytes, where they are few."""
+    data = dumps(value, FORMAT)
+    return data if len(data) <= _FEW else mark(value)
+
+
+def is_inherited(kept: Any, value: Any) -> bool:
+    """Is the global, which is this now, as `take_main` has kept it?"""
+    return kept.is_as(value) if isinstance(kept, Unchanged) else kept is value

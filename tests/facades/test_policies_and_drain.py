@@ -330,22 +330,8 @@ def test_S39_a_policy_that_raises_after_its_own_decision() -> None:
     assert tg.reason is not None and tg.reason.source == 0
 
 
-@pytest.mark.parametrize("error", [Stubborn, Noted])
-def test_S39_an_error_of_a_policy_that_takes_no_note(error: type[Exception]) -> None:
-    with andon.Pool(1) as pool:
-        with (
-            pytest.raises(ExceptionGroup) as caught,
-            andon.TaskGroup(pool=pool, policy=Asks(error)) as tg,
-        ):
-            tg.submit(square, 2)
-        assert pool.apply(square, (3,)) == 9
-    assert [type(each) for each in caught.value.exceptions] == [error]
-
-
-@pytest.mark.parametrize(
-    "error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, andon.Cancelled]
-)
-def test_S39_S24_a_policy_that_exits_ends_its_group_alone(error: type[BaseException]) -> None:
+def ended_by(error: type[BaseException]) -> tuple[andon.TaskGroup, BaseException]:
+    """A group whose policy raises this, and what the group raises; its pool goes on."""
     with andon.Pool(1) as pool:
         with (
             pytest.raises(ExceptionGroup) as caught,
@@ -354,6 +340,19 @@ def test_S39_S24_a_policy_that_exits_ends_its_group_alone(error: type[BaseExcept
             tg.submit(square, 2)
         assert pool.apply(square, (3,)) == 9
     (told,) = caught.value.exceptions
+    return tg, told
+
+
+@pytest.mark.parametrize("error", [Stubborn, Noted])
+def test_S39_an_error_of_a_policy_that_takes_no_note(error: type[Exception]) -> None:
+    assert type(ended_by(error)[1]) is error
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, andon.Cancelled]
+)
+def test_S39_S24_a_policy_that_exits_ends_its_group_alone(error: type[BaseException]) -> None:
+    tg, told = ended_by(error)
     assert isinstance(told, andon.TaskExitError) and "the policy raised" in str(told)
     assert type(told.original) is error and told.__cause__ is told.original
     assert told.__notes__[0] == "the policy of the group failed so, asked after task 0"
