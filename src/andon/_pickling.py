@@ -141,6 +141,8 @@ def _pickler_class() -> Any:
     """cloudpickle's pickler with our rules for classes; loaded when first needed (15 ms)."""
     global _Pickler
     if _Pickler is None:
+        import hashlib  # noqa: F401 - for `_stamps.mark`, in this thread (see `foresee`)
+
         import cloudpickle
 
         from andon import _by_value, _stamps, _variables

@@ -55,7 +55,7 @@ def mark(value: Any) -> bytes | None:
     """None: nobody can tell but by its identity."""
     if isinstance(value, FunctionType | type | ModuleType):
         return None
-    from hashlib import blake2b  # a millisecond, which the opening of a pool can do without
+    from hashlib import blake2b  # loaded with the pickler: a pool is opened without it
 
     buffers: list[pickle.PickleBuffer] = []
     try:
