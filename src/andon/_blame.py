@@ -19,47 +19,53 @@ def explain(
     what: str,
     parts: Iterable[tuple[str, Any]],
     main_by_reference: Mapping[str, Any] | None = None,
+    caught: type[BaseException] = Exception,
 ) -> tuple[str, str, str]:
     """Why these could not be pickled: (message, the object's name, the text of the error).
 
     `what` names the whole ("the arguments"); each of `parts`, named as the user knows it
-    (`args[0]`), is tried alone, and so are the members of the first that fails.
+    (`args[0]`), is tried alone, and so are the members of the first that fails. What is not
+    `caught`, such as Ctrl-C, ends the search.
     """
     original = describe(error)
-    tries = [_TRIES]
+    search = _Search(main_by_reference, caught)
     for name, part in parts:
-        if _fails(part, main_by_reference, tries):
-            path, culprit = _descend(name, part, main_by_reference, tries)
+        if search.fails(part):
+            path, culprit = search.descend(name, part)
             named = f"{what}: {path} ({_kind(culprit)})"
             return f"cannot pickle {named}: {original}", named, original
     return f"cannot pickle {what}: {original}", what, original
 
 
-def _fails(obj: Any, main: Mapping[str, Any] | None, tries: list[int]) -> bool:
-    tries[0] -= 1
-    if tries[0] < 0:
+class _Search:
+    def __init__(self, main: Mapping[str, Any] | None, caught: type[BaseException]) -> None:
+        self._main = main
+        self._caught = caught
+        self._tries = _TRIES
+
+    def fails(self, obj: Any) -> bool:
+        """Alone; False where enough has been tried."""
+        self._tries -= 1
+        if self._tries < 0:
+            return False
+        try:
+            dumps(obj, self._main)
+        except self._caught:
+            return True
         return False
-    try:
-        dumps(obj, main)
-    except BaseException:  # a `__reduce__` may raise SystemExit as well
-        return True
-    return False
 
-
-def _descend(
-    path: str, obj: Any, main: Mapping[str, Any] | None, tries: list[int]
-) -> tuple[str, Any]:
-    """Follow the members that fail alone; what fails with none of them failing is to blame, and
-    so is what raises when it is asked for them."""
-    with suppress(BaseException):
-        for _ in range(_DEPTH):
-            for label, member in _members(obj):
-                if member is not obj and _fails(member, main, tries):
-                    path, obj = path + label, member
+    def descend(self, path: str, obj: Any) -> tuple[str, Any]:
+        """Follow the members that fail alone; what fails with none of them failing is to blame, and
+        so is what raises when it is asked for them."""
+        with suppress(self._caught):
+            for _ in range(_DEPTH):
+                for label, member in _members(obj):
+                    if member is not obj and self.fails(member):
+                        path, obj = path + label, member
+                        break
+                else:
                     break
-            else:
-                break
-    return path, obj
+        return path, obj
 
 
 def _members(obj: Any) -> Iterator[tuple[str, Any]]:

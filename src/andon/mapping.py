@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import ContextVar
@@ -25,7 +26,7 @@ from andon.token import Token
 
 T = TypeVar("T")
 R = TypeVar("R")
-_SHORTEST, _LONGEST = 0.0001, 0.01  # seconds, between two looks at who is in an iterator
+_PATIENCE = 1.0  # seconds; who leaves an iterator says so, unless a signal's handler raises there
 
 
 def map(  # it is what it is called everywhere
@@ -243,6 +244,8 @@ class Results(Iterator[T]):
     that one gets a `TaskCancelledError`.
     """
 
+    _left: threading.Event | None = None  # made by the first thread that finds another in there
+
     def __init__(self, stream: Stream, results: Generator[T, None, None]) -> None:
         self._stream = stream
         self._results = results
@@ -256,6 +259,9 @@ class Results(Iterator[T]):
         except ValueError as error:
             if not self._is_taken(error):
                 raise
+        finally:
+            if self._left is not None:
+                self._left.set()
         return self._in_turn(self._results.__next__)
 
     def next(self, timeout: float | None = None) -> T:
@@ -277,8 +283,9 @@ class Results(Iterator[T]):
             group = self._stream._group
             group.runtime.stop(group, ReasonKind.CANCEL, "its iterator was closed")
             self._in_turn(self._results.close)
-
-    # A lock would cost each result more than all the rest of its way.
+        finally:
+            if self._left is not None:
+                self._left.set()
 
     def _is_taken(self, error: ValueError) -> bool:
         """Does it say that another thread is in there? It is not raised in there, then."""
@@ -291,15 +298,24 @@ class Results(Iterator[T]):
         return frame is None and not self._stream._group.runtime.foreign
 
     def _in_turn(self, call: Callable[[], R]) -> R:
-        pause = _SHORTEST
+        """Wait for who is in there, and call.
+
+        A lock would cost each result more than all the rest of its way.
+        """
+        left: threading.Event = vars(self).setdefault("_left", threading.Event())  # atomic
         while True:
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST)
+            left.clear()  # before we look, so that whom we find in there sets it after
+            taken = False
             try:
                 return call()
             except ValueError as error:
-                if not self._is_taken(error):
+                taken = self._is_taken(error)
+                if not taken:
                     raise
+            finally:
+                if not taken:
+                    left.set()
+            left.wait(_PATIENCE)
 
 
 def _results(

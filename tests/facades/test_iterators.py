@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +60,20 @@ def test_threads_take_results_in_turn(make: Make) -> None:
             taker.join(PATIENCE)
         assert (first.got, second.got) == ([True], [True])
         assert list(results) == []
+
+
+@pytest.mark.parametrize("takers", [2, 8])
+def test_S4_each_result_goes_to_one_of_the_threads_that_take_them(takers: int) -> None:
+    count = 3000
+    with andon.Pool(2) as pool:
+        results = pool.imap_unordered(abs, range(count))
+        shares: list[list[int]] = [[] for _ in range(takers)]
+        threads = [threading.Thread(target=share.extend, args=(results,)) for share in shares]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert sorted(itertools.chain(*shares)) == list(range(count))
 
 
 @pytest.mark.parametrize("make", [by_imap, by_pool])

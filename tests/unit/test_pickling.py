@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -123,6 +124,9 @@ def test_a_string_that_names_main_is_only_slow() -> None:
 # Errors -----------------------------------------------------------------------------------------
 
 
+explain_all = partial(explain, caught=BaseException)  # as in a worker
+
+
 class Refuses:
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -179,7 +183,14 @@ def test_explain_descends_into_fields_and_closures() -> None:
 def test_every_kind_of_error_is_explained(obj: Any) -> None:
     with pytest.raises(BaseException) as caught:
         dumps(obj)
-    assert "the result" in explain(caught.value, "the result", [("result", obj)])[0]
+    assert "the result" in explain_all(caught.value, "the result", [("result", obj)])[0]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_S31_ctrl_c_ends_the_search_for_the_culprit(wrapped: bool) -> None:
+    obj = Refuses(KeyboardInterrupt())  # pressed while this is tried alone
+    with pytest.raises(KeyboardInterrupt):
+        explain(TypeError("no"), "the arguments", [("args[0]", [obj] if wrapped else obj)])
 
 
 class Shy:
@@ -229,9 +240,9 @@ class Classless(Shy):
 def test_S28_an_object_that_does_not_answer_is_named_all_the_same(kind: Any) -> None:
     original = TypeError("no")
     name = type.__dict__["__qualname__"].__get__(kind)
-    named = explain(original, "the result", [("result", kind())])[1]
+    named = explain_all(original, "the result", [("result", kind())])[1]
     assert named.startswith("the result: result (a ") and named.endswith(f"{name})")
-    named = explain(original, "the arguments", [("args[0]", 1), ("args[1]", [kind()])])[1]
+    named = explain_all(original, "the arguments", [("args[0]", 1), ("args[1]", [kind()])])[1]
     assert named.startswith("the arguments: args[1][0] (a ") and named.endswith(f"{name})")
 
 

@@ -223,7 +223,13 @@ class Answers:
         name = type_name(error)
         message: Any
         if stage == _wire.STAGE_RESULT:
-            told = explain(error, "the result", [("result", held[0])], self._main)[0]
+            told = explain(
+                error,
+                "the result",
+                [("result", held[0])],
+                self._main,
+                caught=BaseException,  # a `__reduce__` may raise SystemExit as well
+            )[0]
             message = (told, message_of(error), short(held[0]))
         else:
             message = message_of(error)
