@@ -269,7 +269,7 @@ class World:
             if verb in ("cancel", "cancel!"):
                 if subject in self.tasks:
                     found.append((verb, subject))
-            elif verb == "submit":
+            elif verb in ("submit", "withdraw"):
                 task_group = self.plan.tasks[subject - 1][0]
                 view = self.groups[task_group]
                 if not view.left and subject not in self.tasks:
@@ -339,12 +339,22 @@ class World:
         self.next_index[number] = 0
         self._handle(ev.GroupOpened(number, POLICIES[policy], at, GRACE, KILL_AFTER))
 
-    def submit(self, number: int, group: int, size: int, timeout: float | None) -> None:
+    def submit(
+        self,
+        number: int,
+        group: int,
+        size: int,
+        timeout: float | None,
+        cancelled: bool = False,
+    ) -> None:
         index = self.next_index[group]
         self.next_index[group] += size
-        self.tasks[number] = TaskView(number, group, index, size, timeout, number)
+        view = TaskView(number, group, index, size, timeout, number, owner_asked=cancelled)
+        self.tasks[number] = view
         self.groups[group].items += [None] * size
-        self._handle(ev.Submitted(group, number, index, size, timeout))
+        self._handle(ev.Submitted(group, number, index, size, timeout, cancelled=cancelled))
+        if cancelled:
+            assert view.over and {*self.groups[group].items[index:]} == {TaskState.CANCELLED}, "S35"
 
     def take(self, choice: Choice) -> None:
         """Let one event come, and check the answer."""
@@ -360,6 +370,8 @@ class World:
             self.todo.remove(spelt)
         if name == "submit":
             self.submit(rest[0], *self.plan.tasks[rest[0] - 1])
+        elif name == "withdraw":  # cancelled while it waited elsewhere
+            self.submit(rest[0], *self.plan.tasks[rest[0] - 1], cancelled=True)
         elif name == "leave":
             if not self.groups[rest[0]].closed:
                 self.groups[rest[0]].left = True

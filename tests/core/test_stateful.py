@@ -16,6 +16,7 @@ from tests.core.model import Choice, Plan, World
 
 GROUPS = st.sampled_from(["now", "soon", "all"])
 SECONDS = st.one_of(st.none(), st.sampled_from([0.0, 1e-12, 0.5, 3.0, 40.0]))
+SELDOM = st.sampled_from([False, False, False, True])
 SIZES = st.sampled_from([1, 1, 1, 2, 3, 7])
 
 
@@ -47,11 +48,13 @@ class Runs(RuleBasedStateMachine):
         self.world.open_group(self.group, policy, deadline)
 
     @precondition(lambda self: self.joinable())
-    @rule(data=st.data(), size=SIZES, timeout=SECONDS)
-    def submit(self, data: st.DataObject, size: int, timeout: float | None) -> None:
+    @rule(data=st.data(), size=SIZES, timeout=SECONDS, cancelled=SELDOM)
+    def submit(
+        self, data: st.DataObject, size: int, timeout: float | None, cancelled: bool
+    ) -> None:
         self.task += 1
         group = data.draw(st.sampled_from(self.joinable()))
-        self.world.submit(self.task, group, size, timeout)
+        self.world.submit(self.task, group, size, timeout, cancelled)
 
     @precondition(lambda self: self.joinable())
     @rule(data=st.data())

@@ -39,7 +39,8 @@ class Submitted(Event):
     """A task of `size` items (1 but for spans); `timeout` per item, from the start of its call.
 
     `index` is the number of its first item within the group. `counted`: they are in the group's
-    counts, since they have waited elsewhere.
+    counts, since they have waited elsewhere. `cancelled`: and while they did, their owner has asked
+    to cancel them; so they never start.
     """
 
     group: int
@@ -48,6 +49,7 @@ class Submitted(Event):
     size: int = 1
     timeout: float | None = None
     counted: bool = False
+    cancelled: bool = False
 
 
 @record()

@@ -106,6 +106,8 @@ class Machine(Fates):
         if not group.pending:
             self._ready[group.id] = group
         group.pending[task.id] = task
+        if e.cancelled:
+            self._cancel_waiting(task)
 
     def _body_left(self, e: ev.BodyLeft) -> None:
         group = self._open_group(e.group, e)

@@ -2,6 +2,7 @@
 
     submit ── waits one of its group in the machine? ── no ──▶ machine ──▶ a worker
                  └── yes ──▶ waiting ── when that one is sent: the next few ──▶ machine
+                                        (or when one is back: see `flow.py`)
 
 A worker that gets one short call at a time mostly waits. So while calls come faster than workers
 take them, they travel in bundles: one task of the machine, of which each call is an item, with a
@@ -11,7 +12,7 @@ found of the same function: there may be a thousand of them with a few calls eac
 
 Invariants
  1. While calls wait here, a task of theirs waits in the machine, `ahead` of them: so their group
-    has its turn among others.
+    has its turn among others. Or else some are with workers, and are back soon.
  2. Calls go to the machine in the order in which they came.
  3. All here happens under the runtime's lock, but for what a bundle is told at delivery. A
     finalizer, or a signal handler, may come in between, in the same thread: what it submits waits,
@@ -27,6 +28,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from andon._engines.port import Capabilities
+from andon._runtime.flow import Flow
 
 if TYPE_CHECKING:
     from andon._runtime.futures import Future
@@ -68,6 +70,7 @@ class Calls:
         "_waiting",
         "_worth",
         "ahead",
+        "flow",
         "handing",
         "late",
     )
@@ -82,12 +85,17 @@ class Calls:
         self._most = self._worth = 1  # in a bundle: at most, and however many workers there are
         self._new = True  # nothing of it was measured yet
         self.ahead: Task | None = None
+        self.flow = Flow(holds=self._bundle is not None)
         self.handing = False  # some are on their way to the machine
         self.late: deque[Future[Any]] = deque()  # cancelled by a finalizer meanwhile
 
     def __len__(self) -> int:
         """How many wait."""
         return self._count
+
+    def may_go(self) -> bool:
+        """May the next be handed to the machine?"""
+        return self.ahead is None and not self.flow.full()
 
     def add(self, future: Future[Any]) -> None:
         """It waits."""
@@ -135,8 +143,9 @@ class Calls:
             runs.append(futures)
             self._fewer(len(futures))
 
-    def measured(self, packed: Any, seconds: float) -> None:
-        """So long has a call taken."""
+    def measured(self, packed: Any, seconds: float, count: int = 1) -> None:
+        """So long has a call taken, or each of so many."""
+        self.flow.measured(seconds, count)
         fits = int(_SECONDS / seconds) if seconds > 0 else _LONGEST
         # Grow by doubling, so that one short call among long ones does no harm.
         before, self._most = self._most, max(1, min(2 * self._most, fits, _LONGEST))
@@ -201,7 +210,8 @@ class Bundle:
         futures = self._told(task, first, first + len(values))
         for future, value in zip(futures, values, strict=True):
             future._succeed(value)
-        self._calls.measured(task.packed, (run.ended_at - run.started_at) / len(values))
+        count = len(values)
+        self._calls.measured(task.packed, (run.ended_at - run.started_at) / count, count)
 
     def over(self, task: Task) -> None:
         """A sink's method."""

@@ -155,7 +155,7 @@ class Performer:
                     self._notices.append(partial(self._resolve, task, action))
                 case ac.TaskOver():
                     over = self._tasks.pop(action.task)
-                    self._no_longer_ahead(over)
+                    self._call_back(over)
                     if over.attempt is not None:
                         self._by_attempt.pop(over.attempt, None)
                     self._notices.append(partial(self._over, over))
@@ -217,10 +217,14 @@ class Performer:
         self._engine.submit(
             Attempt(action.attempt, task.group.ref, task.packed, action.lo, action.hi, action.fatal)
         )
-        self._no_longer_ahead(task)
+        self._call_sent(task)
 
-    def _no_longer_ahead(self, task: Task) -> None:
+    def _call_sent(self, task: Task) -> None:
         """It waits no more: if it was ahead of single calls, the next go to the machine."""
+        raise NotImplementedError
+
+    def _call_back(self, task: Task) -> None:
+        """It is over: if single calls wait for that, the next go to the machine."""
         raise NotImplementedError
 
     def _give_up_calls(self, group: Group) -> None:

@@ -313,9 +313,10 @@ class Runtime(Waits):
         by who drives."""
         with self._lock:
             at = self._machine.wake_at()
-            self._sleeps_until = math.inf if at is None else at
-        if at is not None:
-            left = max(0.0, at - time.monotonic())
+            until = min(math.inf if at is None else at, next(iter(self._held.values()), math.inf))
+            self._sleeps_until = until
+        if until != math.inf:
+            left = max(0.0, until - time.monotonic())
             within = left if within is None else min(left, within)
         self._engine.pump(within)
         if self._left:
@@ -325,6 +326,8 @@ class Runtime(Waits):
             at = self._machine.wake_at()
             if at is not None and at <= time.monotonic():
                 self._take(ev.Ticked())
+            if self._held:
+                self._look_at_held(time.monotonic())
             if self._interrupts:
                 self._take_interrupts()
         self._deliver()

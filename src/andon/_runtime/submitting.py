@@ -11,6 +11,7 @@ Invariants
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,7 @@ from andon._engines.port import Call
 from andon._gate import gate
 from andon._locks import inside
 from andon._runtime.calls import Bundle, Waiting
+from andon._runtime.flow import HELD
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
 from andon._runtime.performing import Performer
@@ -41,6 +43,7 @@ class Submitter(Performer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._left: deque[Callable[[], None]] = deque()  # calls of finalizers
+        self._held: dict[int, float] = {}  # groups, and when to look at them: in this order
         self.waiting = Waiting()
 
     def submit(
@@ -96,8 +99,10 @@ class Submitter(Performer):
             group.next_index += 1
             calls.add(future)  # if there is no room for that, nothing was submitted
             group.stats.submitted += 1
-            if calls.ahead is None:
+            if calls.may_go():
                 self._hand_over_calls(group)
+            elif calls.ahead is None:
+                self._hold(group)
         if self._notices:
             if has_room():
                 self._deliver()
@@ -206,10 +211,12 @@ class Submitter(Performer):
             task.sink = Bundle(group.calls, futures).bind(task)
         return task
 
-    def _hand_over(self, task: Task, *, counted: bool = False) -> None:
+    def _hand_over(self, task: Task, *, counted: bool = False, cancelled: bool = False) -> None:
         self._tasks[task.id] = task
         self._take(
-            ev.Submitted(task.group.id, task.id, task.index, task.size, task.timeout, counted)
+            ev.Submitted(
+                task.group.id, task.id, task.index, task.size, task.timeout, counted, cancelled
+            )
         )
 
     def _hand_over_calls(self, group: Group, every: bool = False) -> None:
@@ -219,7 +226,7 @@ class Submitter(Performer):
             return  # it is done further out: by our caller, or whom a finalizer has interrupted
         calls.handing = True
         try:
-            while calls and (every or calls.ahead is None):
+            while calls and (every or calls.may_go()):
                 packed, futures = calls.next()
                 if futures:
                     calls.ahead = task = self._task_of(group, packed, futures)
@@ -227,34 +234,76 @@ class Submitter(Performer):
         finally:
             calls.handing = False
         self._cancel_late(group)
+        if calls and calls.ahead is None:
+            self._hold(group)
 
     def _cancel_late(self, group: Group) -> None:
         calls = group.calls
         while calls.late:
             future = calls.late.popleft()
             task = future._task
-            if task is None and future._group is not None:  # it waits: alone, from now on
+            if task is None and future._group is not None:  # it waits
                 calls.handing = True
                 try:
                     calls.drop(future)
                     task = self._task_of(group, future._packed, [future])
-                    self._hand_over(task, counted=True)
+                    task.asked.add(0)
+                    self._hand_over(task, counted=True, cancelled=True)
                 finally:
                     calls.handing = False
-            if task is not None:
+            elif task is not None:
                 task = task.part(future._item)
                 task.asked.add(future._item)
                 self._take(ev.TaskCancelAsked(task.id, item=future._item))
-        if calls and calls.ahead is None:
+        if calls and calls.may_go():
             self._hand_over_calls(group)
         self._leave_if_done(group)
 
-    def _no_longer_ahead(self, task: Task) -> None:
+    def _call_sent(self, task: Task) -> None:
         calls = task.group.calls
         if calls.ahead is task:
             calls.ahead = None
+            calls.flow.sent(task.id, time.monotonic())
             if calls:
                 self._hand_over_calls(task.group)
+
+    def _call_back(self, task: Task) -> None:
+        calls = task.group.calls
+        if calls.ahead is task:
+            calls.ahead = None
+        elif not calls.flow.back(task.id):
+            return
+        if calls and calls.may_go():
+            self._hand_over_calls(task.group)
+
+    def _hold(self, group: Group) -> None:
+        """Its calls wait for those under way; who drives looks at these in a moment."""
+        if group.id not in self._held:
+            self._held[group.id] = at = time.monotonic() + HELD
+            if at < self._sleeps_until:
+                self._sleeps_until = at
+                self._caps.wake()
+
+    def _look_at_held(self, now: float) -> None:
+        while self._held:
+            ident, at = next(iter(self._held.items()))
+            if at > now:
+                return
+            del self._held[ident]
+            group = self._groups.get(ident)
+            if group is not None and group.calls:
+                group.calls.flow.look(now, self._running_since)
+                self._hand_over_calls(group)
+
+    def _running_since(self, at: float) -> set[int]:
+        """The tasks that are at an item that began before that time."""
+        found = set()
+        for row in self._engine.look():
+            if row.started_at is not None and row.started_at < at:
+                task = self._by_attempt.get(row.attempt or 0)
+                if task is not None:
+                    found.add(task.id)
+        return found
 
     def _give_up_calls(self, group: Group) -> None:
         for futures in group.calls.all():

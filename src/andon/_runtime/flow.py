@@ -1,0 +1,71 @@
+"""How many of a group's single calls are with workers at once: of brief ones, few.
+
+    a call ──▶ are few under way, or are calls not brief? ── yes ──▶ machine ──▶ an idle worker
+                  └── no ──▶ it waits until one is back, and travels with those behind it
+
+To wake a worker for one brief call costs both sides far more than the call itself, and a few
+workers do brief calls faster than anybody submits them. So the others are left asleep while calls
+are brief. What is under way may take long after all: after `HELD` seconds we look, and what is at a
+long call does not count any more; nor is any held, until some more have been brief.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container
+
+HELD = 0.001  # seconds; then we look at what is under way
+_PATIENCE = 0.01  # seconds; so long something may be on its way to a worker that gets no core
+_BRIEF = 50e-6  # seconds of a call, on the average
+_LATELY, _AGAIN = 32, 8  # calls, of which that is the average; after a long one, so many anew
+_FEW = 4  # under way, however brief
+_SUBMITTING = 10e-6  # seconds from one call to the next, as fast as they come: one worker more
+
+
+class Flow:
+    """One group's. `holds`: calls of it may travel together; else none is ever held."""
+
+    __slots__ = ("_at_once", "_holds", "_measured", "_seconds", "_under_way")
+
+    def __init__(self, holds: bool) -> None:
+        self._holds = holds
+        self._under_way: dict[int, float] = {}  # tasks, and since when: in this order
+        self._at_once: float = math.inf
+        self._measured = 0  # calls, up to `_LATELY`
+        self._seconds = 0.0  # that they took, on the average
+
+    def full(self) -> bool:
+        """Is the next call to wait, although a worker may be idle?"""
+        return len(self._under_way) >= self._at_once
+
+    def sent(self, task: int, now: float) -> None:
+        """A worker has it."""
+        self._under_way[task] = now
+
+    def back(self, task: int) -> bool:
+        """It is over; False where it did not count."""
+        return self._under_way.pop(task, None) is not None
+
+    def measured(self, seconds: float, count: int) -> None:
+        """So many calls have taken so long each."""
+        if not self._holds:
+            return
+        self._measured = lately = min(self._measured + count, _LATELY)
+        self._seconds += (seconds - self._seconds) * min(1.0, count / lately)
+        if lately == _LATELY and self._seconds <= _BRIEF:
+            self._at_once = _FEW + self._seconds // _SUBMITTING
+        else:
+            self._at_once = math.inf
+
+    def look(self, now: float, running: Callable[[float], Container[int]]) -> None:
+        """What is at a long call counts no more. `running` tells which tasks are at a call that
+        began before that time."""
+        at = now - HELD
+        late = [task for task, since in self._under_way.items() if since <= at]
+        if not late:
+            return
+        long = running(at)
+        for task in late:
+            if task in long or self._under_way[task] <= now - _PATIENCE:
+                del self._under_way[task]
+                self._measured, self._at_once = _LATELY - _AGAIN, math.inf

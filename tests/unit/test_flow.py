@@ -1,0 +1,102 @@
+"""Of brief calls, few are under way at once; long ones are found out."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from andon._runtime import flow
+from andon._runtime.flow import Flow
+
+BRIEF, LONG = 1e-6, 0.1
+ANY = 1000
+
+
+def brief_ones(calls: int = flow._LATELY) -> Flow:
+    made = Flow(holds=True)
+    for _ in range(calls):
+        made.measured(BRIEF, 1)
+    return made
+
+
+def fill(made: Flow, now: float, numbers: itertools.count[int]) -> list[int]:
+    """Send until it is full."""
+    sent: list[int] = []
+    while not made.full() and len(sent) < ANY:
+        sent.append(next(numbers))
+        made.sent(sent[-1], now)
+    return sent
+
+
+def test_few_brief_calls_are_under_way_at_once() -> None:
+    made, numbers = brief_ones(), itertools.count()
+    sent = fill(made, 0.0, numbers)
+    assert len(sent) == flow._FEW
+    assert made.back(sent[0]) and not made.back(sent[0])
+    assert len(fill(made, 0.0, numbers)) == 1
+
+
+@pytest.mark.parametrize("calls", [0, 1, flow._LATELY - 1])
+def test_none_is_held_before_enough_is_known(calls: int) -> None:
+    assert len(fill(brief_ones(calls), 0.0, itertools.count())) == ANY
+
+
+def test_a_bundle_counts_as_its_calls() -> None:
+    made = Flow(holds=True)
+    made.measured(BRIEF, flow._LATELY)
+    assert len(fill(made, 0.0, itertools.count())) == flow._FEW
+
+
+def test_the_longer_they_take_the_more() -> None:
+    found = []
+    for seconds in (BRIEF, 15e-6, 35e-6, 51e-6):
+        made = Flow(holds=True)
+        made.measured(seconds, 100)
+        found.append(len(fill(made, 0.0, itertools.count())))
+    assert found == [flow._FEW, flow._FEW + 1, flow._FEW + 3, ANY]
+
+
+def test_where_none_may_travel_together_none_is_held() -> None:
+    made = Flow(holds=False)
+    made.measured(BRIEF, 1000)
+    assert len(fill(made, 0.0, itertools.count())) == ANY
+
+
+def test_one_that_was_interrupted_by_the_system_changes_nothing() -> None:
+    made = brief_ones()
+    made.measured(0.001, 1)
+    assert len(fill(made, 0.0, itertools.count())) < 2 * flow._FEW
+
+
+def test_long_calls_end_it() -> None:
+    made = brief_ones()
+    made.measured(LONG, 1)
+    assert len(fill(made, 0.0, itertools.count())) == ANY
+
+
+def test_what_is_at_a_long_call_does_not_count() -> None:
+    made, numbers = brief_ones(), itertools.count()
+    first, *others = fill(made, 0.0, numbers)
+    made.look(flow.HELD, lambda at: {first} if at == 0.0 else set())
+    assert not made.full() and not made.back(first)
+    for _ in range(flow._AGAIN):
+        made.measured(BRIEF, 1)
+    assert len(fill(made, flow.HELD, numbers)) == 1
+    assert all(map(made.back, others))
+
+
+def test_what_waits_for_a_core_counts_a_while() -> None:
+    made = brief_ones()
+    sent = fill(made, 0.0, itertools.count())
+    made.look(flow._PATIENCE / 2, lambda at: set())
+    assert made.full()
+    made.look(flow._PATIENCE, lambda at: set())
+    assert not made.full() and not any(map(made.back, sent))
+
+
+def test_the_workers_are_not_looked_at_while_calls_come_back() -> None:
+    made = brief_ones()
+    fill(made, 1.0, itertools.count())
+    made.look(1.0 + flow.HELD / 2, lambda at: pytest.fail("nothing is late"))
+    assert made.full()
