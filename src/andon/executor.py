@@ -11,6 +11,7 @@ from contextvars import Token as Reset
 from types import TracebackType
 from typing import Any, TypeVar
 
+from andon._results import streamed
 from andon._runtime.endings import note_failures, raise_first
 from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
@@ -19,7 +20,6 @@ from andon._runtime.options import check_callable, make_policy, positive_int, sa
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
 from andon.errors import TaskCancelledError
-from andon.mapping import streamed
 from andon.outcome import ReasonKind, TraceEvent
 from andon.policy import Policy
 from andon.taskgroup import TaskGroup, submit_lone, submit_or_fail

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 from andon._async_result import AsyncResult
+from andon._results import Results, streamed
 from andon._runtime.collector import Collector
 from andon._runtime.finishing import FinishingStream
 from andon._runtime.futures import Future
@@ -20,7 +21,6 @@ from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
 from andon._threads import leave_to
 from andon.errors import InternalError
-from andon.mapping import Results, streamed
 from andon.outcome import TraceEvent
 from andon.policy import Policy
 from andon.taskgroup import open_stream, submit_lone

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import andon
-from tests.support import eventually
+from tests.support import eventually, run_python
 
 PATIENCE = 20.0  # seconds
 
@@ -74,6 +76,107 @@ def test_S4_each_result_goes_to_one_of_the_threads_that_take_them(takers: int) -
         for thread in threads:
             thread.join(PATIENCE)
         assert sorted(itertools.chain(*shares)) == list(range(count))
+
+
+class Slow:
+    """Takes its time to be pickled, and others come in between."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.more = [{"key": i} for i in range(200)]
+
+
+def number_of(item: Slow) -> int:
+    return item.number
+
+
+@pytest.mark.parametrize("timed", [(True, True), (True, False)])
+def test_S45_threads_that_wait_for_a_time_lose_and_misplace_nothing(
+    timed: tuple[bool, bool],
+) -> None:
+    count = 400
+    results = andon.imap(number_of, [Slow(i) for i in range(count)], workers=2)
+
+    def take(share: list[int], timeout: float | None) -> None:
+        with suppress(StopIteration):
+            while True:
+                share.append(next(results) if timeout is None else results.next(timeout))
+
+    shares: list[list[int]] = [[] for _ in timed]
+    threads = [
+        threading.Thread(target=take, args=(share, PATIENCE if limit else None))
+        for share, limit in zip(shares, timed, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * PATIENCE)
+    assert sorted(itertools.chain(*shares)) == list(range(count))
+    assert all(share == sorted(share) for share in shares)
+
+
+@pytest.mark.parametrize("make", [by_imap, by_pool])
+def test_who_waits_for_a_time_waits_no_longer_for_another_thread(make: Make) -> None:
+    stop = andon.Event()
+    with andon.Pool(1) as pool:
+        results = make(pool, stop)
+        taker = Taker(results)
+        eventually(lambda: results._results.gi_running)
+        for _ in range(3):
+            with pytest.raises(multiprocessing.TimeoutError):
+                results.next(timeout=0.01)
+        stop.set()
+        taker.join(PATIENCE)
+        assert taker.got == [True]
+        assert results.next(timeout=PATIENCE) is True
+        with pytest.raises(StopIteration):
+            results.next(timeout=PATIENCE)
+
+
+INTERRUPTED = """
+import random, signal, sys, threading, time
+import andon
+
+main = threading.get_ident()
+
+def take(results):
+    try:
+        for _ in results:
+            pass
+    except andon.TaskCancelledError:
+        pass
+
+def interrupt(seconds):
+    time.sleep(seconds)
+    signal.pthread_kill(main, signal.SIGINT)
+
+with andon.Pool(2, start_method=sys.argv[1]) as pool:
+    pool.map(abs, range(10))
+    for _ in range(15):
+        results = pool.imap_unordered(abs, range(10**7), 500)
+        takers = [threading.Thread(target=take, args=(results,), daemon=True) for _ in range(2)]
+        key = threading.Thread(target=interrupt, args=(0.02 + random.random() / 20,), daemon=True)
+        try:
+            for thread in (*takers, key):
+                thread.start()
+            take(results)
+            key.join()
+        except KeyboardInterrupt:
+            pass
+        closer = threading.Thread(target=results.close, daemon=True)
+        closer.start()
+        for thread in (closer, *takers):
+            thread.join(20)
+            assert not thread.is_alive(), thread
+print("all ended")
+"""
+
+
+def test_S32_ctrl_c_in_one_thread_holds_up_none_that_takes_from_its_iterator(
+    start_method: str,
+) -> None:
+    done = run_python(["-c", INTERRUPTED, start_method])
+    assert done.stdout.strip() == "all ended", done.stderr
 
 
 @pytest.mark.parametrize("make", [by_imap, by_pool])

@@ -20,7 +20,17 @@ from tests.unit.imports import SOURCE, Import, cycles, imports, modules
 FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli", "joblib", "testing"},
-    {"_async_result", "_grouping", "aio", "context", "executor", "mapping", "pool", "taskgroup"},
+    {
+        "_async_result",
+        "_grouping",
+        "_results",
+        "aio",
+        "context",
+        "executor",
+        "mapping",
+        "pool",
+        "taskgroup",
+    },
     {"report"},
     {"_runtime"},
     {"_engines"},

@@ -147,21 +147,23 @@ class Stream(Reading, Iterator[Any]):
             if not self._wakeup.wait(self._has_news, left):
                 return False
 
-    def leftover(self) -> Iterator[Any]:
-        """The group is stopping: the results that were not handed out, as they end, unless they
-        are to come in order, and one before them is missing. Blocks, for as long as the ladder."""
+    def bring_left(self) -> bool:
+        """The group is stopping: bring what was not handed out to the front, as it ends, unless
+        results are to come in order, and one before them is missing. False where there is no more.
+        Blocks, for as long as the ladder."""
         runtime = self._group.runtime
 
         def all_told() -> bool:
             return self._resolved >= self._submitted or runtime.crashed is not None
 
         over = self._ordered or self._as_outcomes
-        while not over:
+        while not (over or self.front):
+            self._wakeup.wait(lambda: bool(self._done) or all_told())
             over = all_told()  # before the last look
             while (piece := self._pop()) is not None:
                 if isinstance(piece, Run):
-                    yield from piece.values
-            self._wakeup.wait(lambda: bool(self._done) or all_told())
+                    self.front.extend(piece.values)
+        return bool(self.front)
 
     def take_all(self) -> list[Any]:
         """All results that are left, to the end; blocks."""
