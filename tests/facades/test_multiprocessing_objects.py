@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import pickle
@@ -15,7 +16,9 @@ from typing import Any
 import pytest
 
 import andon
+import andon.aio
 from andon._engines.local.worker_process import WorkerProcess
+from andon._grouping import Grouping
 from andon._runtime.waits import Waits
 from tests.support import PATIENCE, eventually
 
@@ -155,7 +158,7 @@ def flood(number: int) -> None:
 
 def until_flushing(pool: Any) -> None:
     """A worker that was asked to leave waits for a reader, and outlives its bound."""
-    runtime = pool._entered().group.runtime if isinstance(pool, andon.TaskGroup) else pool._runtime
+    runtime = pool._entered().group.runtime if isinstance(pool, Grouping) else pool._runtime
     crew = runtime._engine._crew
 
     def flushing() -> WorkerProcess | None:
@@ -205,6 +208,75 @@ def test_what_was_put_into_a_queue_is_there_after_the_with(
     reader.join()
     assert got == [0, 1]
     queue.close()
+
+
+@pytest.mark.linux
+def test_what_was_put_into_a_queue_is_there_after_the_async_with(start_method: str) -> None:
+    queue = multiprocessing.get_context(start_method).Queue()
+    got: list[int] = []
+
+    def read(group: andon.aio.TaskGroup) -> None:
+        until_flushing(group)
+        got.append(queue.get(timeout=PATIENCE)[0])
+
+    async def main() -> None:
+        async with andon.aio.TaskGroup(
+            workers=1, initializer=share, initargs=(queue,), start_method=start_method
+        ) as group:
+            group.submit(flood, 1)
+            reader = threading.Thread(target=read, args=(group,))
+            reader.start()
+        reader.join()
+
+    asyncio.run(main())
+    assert got == [1]
+    queue.close()
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize("how", ["group", "task", "waiting task"])
+def test_S21_nobody_waits_for_a_reader_once_an_async_group_is_cancelled(
+    start_method: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that comes while it waits."""
+    monkeypatch.setattr(Waits.wait_flushed, "__defaults__", (1000.0,))
+    queue = multiprocessing.get_context(start_method).Queue()
+    groups: list[andon.aio.TaskGroup] = []
+
+    async def body() -> None:
+        async with andon.aio.TaskGroup(
+            workers=1, initializer=share, initargs=(queue,), start_method=start_method
+        ) as group:
+            groups.append(group)
+            await group.run(flood, 1)
+            if how == "group":
+                group.cancel("enough")
+            elif how == "task":
+                await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(body())
+        if how == "task":
+            while not groups or groups[0].stats.succeeded < 1:
+                await asyncio.sleep(0.001)
+            task.cancel()
+        elif how == "waiting task":
+            while not groups:
+                await asyncio.sleep(0.001)
+            await asyncio.to_thread(until_flushing, groups[0])
+            assert not task.done()
+            task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            assert how != "group"
+        else:
+            assert how == "group"
+
+    asyncio.run(main())
+    assert groups[0].verdict == ("ok" if how == "waiting task" else "cancelled")
+    queue.close()
+    queue.join_thread()
 
 
 @pytest.mark.linux

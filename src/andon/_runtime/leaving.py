@@ -155,11 +155,21 @@ class Leaving:
                 finally:
                     self.runtime.leave_body(self.group)
                 self._wait_closed(late)
-                if self._own and self.group.reason is None:
-                    self.runtime.wait_flushed()
+                self.wait_flushed()
             finally:
                 interrupted = self.close()
         return absorbed, interrupted, late
+
+    def wait_flushed(self) -> None:
+        """The group is over: where it has ended well, and the pool is ours, wait for what workers
+        have put into queues."""
+        if self._own and self.group.reason is None:
+            self.runtime.wait_flushed()
+
+    def hurry(self) -> None:
+        """Not, or not any longer. Any thread."""
+        if self._own:
+            self.runtime.hurry()
 
     def _wait_closed(self, late: list[BaseException]) -> None:
         """Wait for the end. What a signal handler of the program's own raises meanwhile is as if

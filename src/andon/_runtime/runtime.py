@@ -177,8 +177,7 @@ class Runtime(Waits):
         """Stop every group of this pool; unless `soon`, nobody waits for what workers still put
         out, either."""
         if not soon:
-            self.hurries = True
-            self.idle.notify()
+            self.hurry()
         hard = _HARDEST if kill else None
         for group in list(self._groups.values()):
             within = hard if grace is None else grace

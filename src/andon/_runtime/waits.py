@@ -42,7 +42,7 @@ class Waits(Submitter):
     ) -> None:
         super().__init__(engine, config, name, trace)
         self._prepares = False  # somebody waits for initializers, or for workers that leave
-        self.hurries = False
+        self._hurries = False
         self._waiting: list[threading.Thread] = []  # in `wait_left`
         self.callbacks = CallbackThread(f"{name}-callbacks")
 
@@ -124,9 +124,14 @@ class Waits(Submitter):
         self.dismiss()
 
         def flushed() -> bool:
-            return self.hurries or self._is_given_up() or not self._caps.leaving()
+            return self._hurries or self._is_given_up() or not self._caps.leaving()
 
         gate.wait(partial(self.idle.wait, flushed, within))
+
+    def hurry(self) -> None:
+        """Nobody waits, from now on, for what workers still put out."""
+        self._hurries = True
+        self.idle.notify()
 
     def _groups_around(self) -> Iterator[Group]:
         """Those whose bodies this thread is in, or whose bodies wait for it."""

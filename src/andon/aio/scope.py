@@ -228,7 +228,10 @@ class LoopScope(Stopping):
     def _close(self) -> None:
         try:
             if self._scope is not None:
-                self._scope.close()
+                try:
+                    self._scope.wait_flushed()
+                finally:
+                    self._scope.close()
         finally:
             if self._watcher is not None:
                 self._watcher.close()

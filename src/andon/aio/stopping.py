@@ -117,6 +117,7 @@ class Stopping(Grouping):
         if self._stopping_for is None:
             self._stopping_for = message
         runtime, group = scope.runtime, scope.group
+        scope.hurry()  # the lane itself may be waiting
 
         def order() -> None:
             runtime.stop(group, kind, message, source=source, grace=hard, kill_after=hard)
