@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import pickle
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from multiprocessing import resource_sharer, util
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ import andon.aio
 from andon._engines.local.worker_process import WorkerProcess
 from andon._grouping import Grouping
 from andon._runtime.waits import Waits
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, eventually, run_python
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -274,7 +277,8 @@ def test_S21_nobody_waits_for_a_reader_once_an_async_group_is_cancelled(
             assert how == "group"
 
     asyncio.run(main())
-    assert groups[0].verdict == ("ok" if how == "waiting task" else "cancelled")
+    assert groups.pop().verdict == ("ok" if how == "waiting task" else "cancelled")
+    gc.collect()  # a coroutine in a cycle keeps the rest of it, the queue too, for the next time
     queue.close()
     queue.join_thread()
 
@@ -359,16 +363,75 @@ def test_what_forked_workers_have_inherited_in_use() -> None:
     queue.join_thread()
 
 
+def runs_map(options: Any) -> None:
+    andon.map(flood, range(2), **options)
+
+
+def runs_group(options: Any) -> None:
+    with andon.TaskGroup(**options) as group:
+        group.submit(flood, 1)
+
+
+def runs_async_group(options: Any) -> None:
+    async def main() -> None:
+        async with andon.aio.TaskGroup(**options) as group:
+            group.submit(flood, 1)
+
+    asyncio.run(main())
+
+
 @pytest.mark.linux
+@pytest.mark.parametrize("runs", [runs_map, runs_group, runs_async_group])
+@pytest.mark.parametrize("filtered", ["default", "error"])
 def test_nobody_reads_what_was_put_into_a_queue(
-    start_method: str, monkeypatch: pytest.MonkeyPatch
+    start_method: str, runs: Any, filtered: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is given up then: nobody hangs who has not asked to wait."""
+    """It is given up then, with a warning where the program has left: nobody hangs who has not
+    asked to wait."""
     monkeypatch.setattr(Waits.wait_flushed, "__defaults__", (0.2,))
     queue = multiprocessing.get_context(start_method).Queue()
-    andon.map(
-        flood, range(2), workers=1, initializer=share, initargs=(queue,),
-        start_method=start_method,
-    )  # fmt: skip
+    options = {
+        "workers": 1, "initializer": share, "initargs": (queue,), "start_method": start_method
+    }  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter(filtered)
+        try:
+            runs(options)
+        except* RuntimeWarning as raised:
+            assert filtered == "error" and "Read the queue" in str(raised.exceptions[0])
+        else:
+            assert filtered == "default"
+    del options
+    if filtered == "default":
+        (warning,) = told
+        assert warning.category is RuntimeWarning and "Read the queue" in str(warning.message)
+        assert warning.filename == __file__
+    gc.collect()
     queue.close()
     queue.join_thread()
+
+
+EXITS = """
+import multiprocessing, sys, andon
+from andon._runtime.waits import Waits
+Waits.wait_flushed.__defaults__ = (0.2,)
+from tests.facades.test_multiprocessing_objects import flood, share
+if __name__ == "__main__":
+    queue = multiprocessing.get_context(sys.argv[1]).Queue()
+    executor = andon.ProcessPoolExecutor(
+        1, initializer=share, initargs=(queue,), start_method=sys.argv[1]
+    )
+    executor.submit(flood, 1).result()
+"""
+
+
+@pytest.mark.linux
+def test_nobody_reads_what_was_put_into_a_queue_before_the_program_ends(
+    start_method: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "exits.py"
+    program.write_text(EXITS)
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    done = run_python([program, start_method], env={"PYTHONPATH": path})
+    assert done.returncode == 0 and done.stderr.count("RuntimeWarning: ") == 1, done.stderr

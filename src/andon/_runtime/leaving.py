@@ -14,6 +14,7 @@ from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge, sheltered
 from andon._runtime.runtime import Runtime
 from andon._runtime.tasks import note_also
+from andon._runtime.unread import warn_unread
 from andon._threads import leave_to
 from andon._words import describe
 from andon.errors import TaskCancelledError
@@ -140,7 +141,8 @@ class Leaving:
     @sheltered
     def _end(self, error: BaseException | None) -> tuple[bool, bool, list[BaseException]]:
         """Stop or finish, wait, and close what is ours. Was the error absorbed? Was there a
-        Ctrl-C meanwhile? And what have signal handlers of the program's own raised into it?"""
+        Ctrl-C meanwhile? And what have signal handlers of the program's own, and its filters of
+        warnings, raised into it?"""
         late: list[BaseException] = []
         with gate:
             interrupted = False
@@ -155,16 +157,20 @@ class Leaving:
                 finally:
                     self.runtime.leave_body(self.group)
                 self._wait_closed(late)
-                self.wait_flushed()
+                flushed = self.wait_flushed()
             finally:
                 interrupted = self.close()
+        if not flushed:
+            try:
+                warn_unread()
+            except BaseException as raised:
+                late.append(raised)
         return absorbed, interrupted, late
 
-    def wait_flushed(self) -> None:
+    def wait_flushed(self) -> bool:
         """The group is over: where it has ended well, and the pool is ours, wait for what workers
-        have put into queues."""
-        if self._own and self.group.reason is None:
-            self.runtime.wait_flushed()
+        have put into queues. False where they were not through with that in time."""
+        return not self._own or self.group.reason is not None or self.runtime.wait_flushed()
 
     def hurry(self) -> None:
         """Not, or not any longer. Any thread."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from andon._gate import uninterrupted
 from andon._locks import make_lock
+from andon._runtime.unread import warn_unread
 
 if TYPE_CHECKING:
     from andon._runtime.runtime import Runtime
@@ -71,10 +72,13 @@ def shut_down(runtime: Runtime) -> None:
     """End a pool that nobody closed: kill what is left of it, after its work where it finishes."""
     if runtime.foreign or runtime.closing:
         return
+    flushed = True
     if runtime.finishes:
         runtime.wait_idle(callbacks=True)
-        runtime.wait_flushed()
+        flushed = runtime.wait_flushed()
     _kill(runtime)
+    if not flushed:
+        warn_unread()
 
 
 def _kill(runtime: Runtime) -> None:
@@ -83,15 +87,18 @@ def _kill(runtime: Runtime) -> None:
 
 
 def _at_exit() -> None:
+    flushed = True
     try:
         for runtime in runtimes():
             if runtime.finishes:  # an executor, which waits here; a Ctrl-C ends the wait
                 runtime.wait_idle(callbacks=True)
-                runtime.wait_flushed()
+                flushed = runtime.wait_flushed() and flushed
     finally:
         with uninterrupted, ExitStack() as all_of_them:
             for runtime in runtimes():
                 all_of_them.callback(_kill, runtime)  # each, whatever the others raise
+    if not flushed:
+        warn_unread()
 
 
 def _after_fork_in_child() -> None:

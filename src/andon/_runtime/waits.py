@@ -13,11 +13,11 @@ from andon._runtime.callbacks import CallbackThread
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import bridge
 from andon._runtime.submitting import Submitter
+from andon._runtime.unread import FLUSH_WITHIN
 from andon.outcome import TraceEvent
 from andon.token import body_token
 
 _LOOK_AGAIN = 1.0  # seconds
-_FLUSH_WITHIN = 10.0  # seconds, where nobody has asked to wait for as long as it takes
 
 
 def _lives(thread: threading.Thread | None) -> bool:
@@ -116,17 +116,17 @@ class Waits(Submitter):
                 if not self._tasks:
                     self._caps.dismiss()
 
-    def wait_flushed(self, within: float | None = _FLUSH_WITHIN) -> None:
-        """Nothing is left to do: block until the workers have left, at most so many seconds. What
-        they have put into a queue waits for whoever reads it, which nobody may. A stop of all ends
-        that, and what else ends `wait_idle` with `callbacks`."""
+    def wait_flushed(self, within: float | None = FLUSH_WITHIN) -> bool:
+        """Nothing is left to do: block until the workers have left, at most so many seconds; False
+        where that was too short. What they have put into a queue waits for whoever reads it, which
+        nobody may. A stop of all ends that, and what else ends `wait_idle` with `callbacks`."""
         self._prepares = True
         self.dismiss()
 
         def flushed() -> bool:
             return self._hurries or self._is_given_up() or not self._caps.leaving()
 
-        gate.wait(partial(self.idle.wait, flushed, within))
+        return gate.wait(partial(self.idle.wait, flushed, within))
 
     def hurry(self) -> None:
         """Nobody waits, from now on, for what workers still put out."""

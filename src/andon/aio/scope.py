@@ -30,6 +30,7 @@ from andon._cancelled import Cancelled
 from andon._runtime.interrupts import bridge
 from andon._runtime.options import start_method
 from andon._runtime.scope import Scope
+from andon._runtime.unread import warn_unread
 from andon.aio.futures import Future
 from andon.aio.kept import Keeper
 from andon.aio.lane import Lane
@@ -152,6 +153,7 @@ class LoopScope(Stopping):
                 results.close()
             await self._until(lambda: all(results.ended for results in self._kept().maps))
             await self._do(self._close, at_once=self._pool is not None and self._watcher is None)
+            self._warn_unread()
             # Stopped by a scope around this one, we leave by its cancel: it may be still to come.
             await self._until(lambda: self._aborted or not self._is_stopped_by_outer())
         except BaseException as failed:
@@ -229,12 +231,20 @@ class LoopScope(Stopping):
         try:
             if self._scope is not None:
                 try:
-                    self._scope.wait_flushed()
+                    self._flushed = self._scope.wait_flushed()
                 finally:
                     self._scope.close()
         finally:
             if self._watcher is not None:
                 self._watcher.close()
+
+    def _warn_unread(self) -> None:
+        """In the loop's thread, where it points at who leaves."""
+        if not self._flushed:
+            try:
+                warn_unread()
+            except BaseException as error:
+                self._members.fail(error)
 
     def _abandon(self, error: BaseException) -> None:
         if self._scope is not None:

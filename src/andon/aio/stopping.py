@@ -38,6 +38,7 @@ class Stopping(Grouping):
         self._aborting = self._aborted = False
         self._after_abort: list[Callable[[], None]] = []
         self._was_interrupted = interrupted()
+        self._flushed = True  # nobody has lost what its tasks have put into queues
         self._over = False  # it was left
         self._gone = False  # nobody in the loop sees to the end any more
 
