@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextvars
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -315,3 +316,31 @@ def test_S21_who_waits_for_another_threads_close_hears_what_could_not_be_reaped(
     assert caught.value.pids == (123_456_789,)
     eventually(lambda: told)
     assert type(told[0]) is andon.CleanupError
+
+
+def test_S21_who_waits_in_vain_for_another_threads_close_hears_who_is_still_there(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And afterwards the time is told that the processes had, not that of who waits."""
+    pool = andon.Pool(1, start_method=start_method)
+    pid = pool.apply(os.getpid)
+    runtime = pool._runtime
+    engine: Any = runtime._engine
+    close = engine.close
+    closing, go = threading.Event(), threading.Event()
+
+    def held(within: float) -> list[int]:
+        closing.set()
+        assert go.wait(PATIENCE)
+        return [*close(within), 123_456_789]
+
+    monkeypatch.setattr(engine, "close", held)
+    first = Another(partial(runtime.close, 17.0))
+    assert closing.wait(PATIENCE)
+    with pytest.raises(andon.CleanupError, match="another thread") as caught:
+        runtime.close(0.01)
+    assert caught.value.pids == (pid,)
+    go.set()
+    for end in (first.result, partial(runtime.close, 3.0), pool.terminate):
+        with pytest.raises(andon.CleanupError, match="within 17 s: 123456789"):
+            end()

@@ -64,6 +64,7 @@ class Runtime(Waits):
         self.finishes = False  # accepted work goes on when nobody closes it, also at exit
         self._ended = threading.Event()  # `close` is through
         self._unreaped: Sequence[int] = ()
+        self._closes_within = 0.0  # seconds that they had
         # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
         # write could lose the second one, which kills.
         self._interrupts: deque[int] = deque()
@@ -272,9 +273,11 @@ class Runtime(Waits):
             if not first:
                 # Another thread is at it; unless that waits for us, we wait for it.
                 if not (self.callbacks.is_current() or self._driver.is_current()):
-                    self._ended.wait(within)
-                    self._check_reaped(within)
+                    if not self._ended.wait(within):
+                        self._check_gone(within)
+                    self._check_reaped()
                 return
+            self._closes_within = within
             try:
                 for group in list(self._groups.values()):
                     if group.has_finished():  # it ends well, whatever its body is still at
@@ -294,13 +297,23 @@ class Runtime(Waits):
                 # Queues and the like that only the workers needed go as soon as these have gone.
                 self.config.initializer, self.config.initargs = None, ()
                 self._ended.set()
-        self._check_reaped(within)
+        self._check_reaped()
 
-    def _check_reaped(self, within: float) -> None:
+    def _check_gone(self, within: float) -> None:
+        """Another thread is not through with closing: has it yet to end any worker?"""
+        pids = tuple(row.pid for row in self.look() if row.pid is not None)
+        if pids:
+            raise CleanupError(
+                f"another thread closes this pool, and after {within:g} s these processes were "
+                f"still there: {', '.join(map(str, pids))}",
+                pids=pids,
+            )
+
+    def _check_reaped(self) -> None:
         if self._unreaped:
             pids = ", ".join(map(str, self._unreaped))
             raise CleanupError(
-                f"these processes could not be reaped within {within:g} s: {pids}; "
+                f"these processes could not be reaped within {self._closes_within:g} s: {pids}; "
                 "they may be in uninterruptible sleep (state D in `ps`), or get no core",
                 pids=tuple(self._unreaped),
             )
