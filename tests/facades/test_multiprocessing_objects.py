@@ -22,6 +22,7 @@ import andon.aio
 from andon._engines.local.worker_process import WorkerProcess
 from andon._grouping import Grouping
 from andon._runtime.waits import Waits
+from andon.outcome import TaskState
 from tests.support import PATIENCE, eventually, run_python
 
 
@@ -300,6 +301,27 @@ def test_what_a_worker_of_few_tasks_has_put_is_there(start_method: str) -> None:
         assert [queue.get(timeout=PATIENCE)[0] for _ in range(2)] == [1, 2]
         second.get()
     queue.close()
+
+
+@pytest.mark.linux
+def test_a_stop_ends_the_wait_for_the_place_of_a_worker_whose_queue_nobody_reads(
+    start_method: str,
+) -> None:
+    queue = multiprocessing.get_context(start_method).Queue()
+    with andon.TaskGroup(
+        workers=1, max_tasks_per_worker=1, initializer=share, initargs=(queue,),
+        start_method=start_method,
+    ) as group:  # fmt: skip
+        first, second = group.submit(flood, 1), group.submit(flood, 2)
+        first.result(PATIENCE)
+        until_flushing(group)
+        assert not second.running()
+        group.cancel("enough")
+    assert [(o.state, o.started) for o in group.outcomes] == [
+        (TaskState.SUCCEEDED, True), (TaskState.CANCELLED, False)
+    ]  # fmt: skip
+    queue.close()
+    queue.join_thread()
 
 
 @pytest.mark.linux
