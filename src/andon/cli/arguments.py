@@ -31,6 +31,8 @@ TARGET is what to run, once per ITEM:
   file.py:function          the same, from a file
   'gzip -t {}'              a shell command; {} is the item, quoted; without {} it comes last
 
+An item is quoted already: a {} inside quotes is refused.
+
 Everything after `--` is taken as it stands: `andon run work.py:check -- -odd-name-`.
 """
 

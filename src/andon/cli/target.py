@@ -25,6 +25,7 @@ from typing import Any
 
 from andon._runtime.options import called_by
 from andon.cli.arguments import UsageError
+from andon.cli.quoting import wrong_place
 
 _QUALNAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _FILE = re.compile(rf"(?P<file>.+\.py):(?P<name>{_QUALNAME})", re.DOTALL)
@@ -188,6 +189,13 @@ def _from_shell(target: str) -> Callable[[str], Any]:
         raise UsageError(
             f"{target} is neither a command nor a function; a function is written {target}:function"
         )
+    given = "{}" in target
+    where = wrong_place(target if given else f"{target} {{}}")
+    if where is not None:
+        what = "{} stands" if given else "the item, which comes last, would stand"
+        quotes = given and "quotes" in where
+        way_out = "leave the quotes away" if quotes else "put {} where a plain word may stand"
+        raise UsageError(f"{what} {where}: {target}; {way_out}, an item is quoted already")
     if sys.platform == "win32":
         raise UsageError("shell commands need a POSIX system; use package.module:function")
     else:
