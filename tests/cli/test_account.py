@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,11 @@ def test_a_command_that_failed() -> None:
         "andon: item 0 'f0' failed with exit status 1: gzip -t f0\n"
         "    gzip: f0: not in gzip format\n"
     )
+
+
+def test_a_command_that_was_killed() -> None:
+    text = told([failed(0, CommandError("echo 1", -signal.SIGPIPE, ""))])
+    assert text.startswith("andon: item 0 'f0' was killed by SIGPIPE: echo 1\n")
 
 
 def test_a_message_of_many_lines_and_our_own_errors() -> None:

@@ -51,6 +51,15 @@ def test_lines_come_at_most_once_in_an_interval_and_at_the_end() -> None:
     assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["5/10", "10/10"]
 
 
+def test_the_last_line_does_not_say_again_what_the_one_before_it_says() -> None:
+    reporter, stream, clock = lines()
+    reporter.start(10)
+    clock.now += 6
+    reporter.update(at(10))
+    reporter.finish(at(10), None)
+    assert stream.getvalue() == "andon: 10/10 finished, 2 running, 10.0 s\n"
+
+
 def test_the_last_line_says_why() -> None:
     reporter, stream, _ = lines()
     reporter.start(10)

@@ -106,6 +106,7 @@ def test_a_device_can_be_input_and_output(tmp_path: Path) -> None:
     ("redirection", "output", "before"),
     [
         (">> log", "/dev/stdout", ["before"]),
+        (">> log", "-", ["before"]),
         (">> log", "log", ["before"]),
         ("> log", "/dev/stdout", []),
         ("2>> log >&2", "/dev/stderr", ["before"]),

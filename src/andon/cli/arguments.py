@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -31,15 +32,18 @@ TARGET is what to run, once per ITEM:
   file.py:function          the same, from a file
   'gzip -t {}'              a shell command; {} is the item, quoted; without {} it comes last
 
-An item is quoted already: a {} inside quotes is refused.
-
-Everything after `--` is taken as it stands: `andon run work.py:check -- -odd-name-`.
+An item is quoted already: {} inside quotes is refused. Items are numbered from 0. Everything after
+`--` is taken as it stands: `andon run work.py:check -- -odd-name-`.
 """
 
 EXIT_HELP = """\
 exit status: 0 all done; 1 a task failed, or the deadline passed; 2 bad usage; 130 Ctrl-C;
 143 SIGTERM
 """
+
+
+_NUMBERS = ("-j", "--workers", "--timeout", "--deadline", "--grace", "--kill-after")
+_NEGATIVE = re.compile(r"-\.?\d")
 
 
 class UsageError(Exception):
@@ -115,7 +119,7 @@ def _parse_run(argv: Sequence[str]) -> Command:
     # Python versions once options and items are mixed.
     cut = argv.index("--") if "--" in argv else len(argv)
     parser = _run_parser()
-    found = parser.parse_intermixed_args(list(argv[:cut]))
+    found = parser.parse_intermixed_args(_with_numbers(argv[:cut]))
     words = [*found.words, *argv[cut + 1 :]]
     if found.help:
         return Command("help", text=parser.format_help())
@@ -145,9 +149,20 @@ def _parse_run(argv: Sequence[str]) -> Command:
             keep_going=found.keep_going,
             start_method=found.start_method,
             progress=found.progress,
-            output=found.output,
+            output="/dev/stdout" if found.output == "-" else found.output,
         ),
     )
+
+
+def _with_numbers(argv: Sequence[str]) -> list[str]:
+    """`--timeout -1` as `--timeout=-1`: argparse takes `-1` for an option, as `-0` is one."""
+    words: list[str] = []
+    for word in argv:
+        if words and words[-1] in _NUMBERS and _NEGATIVE.match(word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 class _Parser(argparse.ArgumentParser):
@@ -227,7 +242,8 @@ def _run_parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         metavar="FILE",
-        help="write one line of JSON per item, also for those that failed or never started",
+        help="write one line of JSON per item, also for those that failed or never started; only "
+        "what a stop leaves unread in a pipe has none ('-': to standard output)",
     )
     return parser
 
@@ -242,18 +258,16 @@ def _count(text: str) -> int:
     return value
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, *, zero: bool = True) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:  # also false for nan
-        raise argparse.ArgumentTypeError(f"must be a number of seconds, not {text!r}")
+    if not 0 <= value < math.inf or (value == 0 and not zero):  # also for nan
+        least = "at least 0" if zero else "above 0"
+        raise argparse.ArgumentTypeError(f"must be a number of seconds {least}, not {text!r}")
     return value
 
 
 def _some_seconds(text: str) -> float:
-    value = _seconds(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("must be more than 0 seconds")
-    return value
+    return _seconds(text, zero=False)

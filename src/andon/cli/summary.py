@@ -93,7 +93,7 @@ def failure(outcome: Outcome, item: str) -> list[str]:
         return [f"{_name(outcome, item)} failed"]
     if isinstance(error, CommandError):
         tail = _indent(error.tail.splitlines())
-        first = f"{_name(outcome, item)} failed with {ended(error.status)}: {error.command}"
+        first = f"{_name(outcome, item)} {_ended(error)}: {error.command}"
         return [_short(first, 3 * WIDTH), *tail]
     lines = _block(f"{_name(outcome, item)} failed: {_said(error)}")
     text = remote_traceback(error)
@@ -102,6 +102,11 @@ def failure(outcome: Outcome, item: str) -> list[str]:
     elif outcome.stack:
         lines += ["  it was at:", *_indent(outcome.stack.strip().splitlines()[:LINES])]
     return lines
+
+
+def _ended(error: CommandError) -> str:
+    how = ended(error.status)
+    return f"was {how}" if error.status < 0 else f"failed with {how}"
 
 
 def shorten(text: str) -> list[str]:

@@ -81,6 +81,7 @@ class _Lines:
         self._clock = clock
         self._lock = threading.Lock()
         self._next: float | None = None  # when a line may come; None: not started, or finished
+        self._said: tuple[object, ...] = ()  # the counts of the last line
 
     def start(self, total: int | None) -> None:
         with self._lock:
@@ -93,6 +94,7 @@ class _Lines:
             if self._next is None or now < self._next:
                 return
             self._next = now + self._interval
+            self._said = _counts(snapshot)
             self._say(str(snapshot))
 
     def finish(self, snapshot: Progress, reason: Reason | None) -> None:
@@ -100,13 +102,17 @@ class _Lines:
             if self._next is None:
                 return
             self._next = None
-            if self._last_line:
+            if self._last_line and (reason is not None or self._said != _counts(snapshot)):
                 why = "" if reason is None else f"; stopped: {reason}"
                 self._say(f"{snapshot}{why}")
 
     def _say(self, text: str) -> None:
         self._stream.write(f"andon: {text}\n")
         self._stream.flush()
+
+
+def _counts(snapshot: Progress) -> tuple[object, ...]:
+    return snapshot.done, snapshot.failed, snapshot.cancelled, snapshot.running, snapshot.total
 
 
 class _Bar:
