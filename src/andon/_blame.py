@@ -10,6 +10,7 @@ from typing import Any
 from andon._pickling import dumps
 from andon._words import class_names, describe, short
 
+_OF_ONE_PROCESS = ("_thread.lock", "_thread.RLock", "_queue.SimpleQueue", "_io.")
 _TRIES = 500  # members tried alone, at most, to find the one to blame
 _DEPTH = 8
 
@@ -20,20 +21,24 @@ def explain(
     parts: Iterable[tuple[str, Any]],
     main_by_reference: Mapping[str, Any] | None = None,
     caught: type[BaseException] = Exception,
+    to_worker: bool = True,
 ) -> tuple[str, str, str]:
     """Why these could not be pickled: (message, the object's name, the text of the error).
 
     `what` names the whole ("the arguments"); each of `parts`, named as the user knows it
-    (`args[0]`), is tried alone, and so are the members of the first that fails. What is not
-    `caught`, such as Ctrl-C, ends the search.
+    (`args[0]`; or the whole, by its full name), is tried alone, and so are the members of the first
+    that fails. What is not `caught`, such as Ctrl-C, ends the search.
     """
     original = describe(error)
     search = _Search(main_by_reference, caught)
     for name, part in parts:
         if search.fails(part):
             path, culprit = search.descend(name, part)
-            named = f"{what}: {path} ({_kind(culprit)})"
-            return f"cannot pickle {named}: {original}", named, original
+            named = path if path.startswith(what) else f"{what}: {path}"
+            if culprit is not part or path != named:
+                named += f" ({_kind(culprit)})"
+            way_out = _way_out(culprit) if to_worker else ""
+            return f"cannot pickle {named}: {original}{way_out}", named, original
     return f"cannot pickle {what}: {original}", what, original
 
 
@@ -114,3 +119,13 @@ def _kind(obj: Any) -> str:
     if type(obj) is FunctionType:
         return f"the function {obj.__qualname__!r}"
     return f"a {class_names(type(obj))[0]}"
+
+
+def _way_out(culprit: Any) -> str:
+    """For what belongs to one process: how workers come by their own, or by a share of it."""
+    kind = class_names(type(culprit))[0]
+    if kind == "_multiprocessing.SemLock":  # in all locks, queues and values of `multiprocessing`
+        return "; pass it in `initargs`, to an `initializer` that keeps it"
+    if kind.startswith(_OF_ONE_PROCESS):
+        return "; make one in each worker, in an `initializer`"
+    return ""

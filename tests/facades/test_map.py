@@ -280,3 +280,9 @@ def test_what_was_read_is_shown_as_it_was() -> None:
     with pytest.raises(ValueError, match="this one") as caught:
         list(andon.imap(fail, the_same_one("object"), workers=2))
     assert re.search(r"fail\(<.*Box object at", "".join(caught.value.__notes__))
+
+
+def test_an_item_that_cannot_be_unpacked_is_shown() -> None:
+    with andon.Pool(1, engine="inline") as pool, pytest.raises(TypeError) as caught:
+        pool.starmap(square, [5])
+    assert caught.value.__notes__[0] == "task 0: square(*5)"

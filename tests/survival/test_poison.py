@@ -83,6 +83,39 @@ def test_an_unpicklable_item_of_a_map(pool: andon.Pool) -> None:
     assert pool.map(double, range(4)) == [0, 2, 4, 6]
 
 
+@pytest.mark.parametrize("chunksize", [None, 1, 2, 9])
+def test_S28_an_unpicklable_item_goes_by_its_own_number(
+    pool: andon.Pool, chunksize: int | None
+) -> None:
+    import threading
+
+    lock = threading.Lock()
+    items, stars = [1, 2, [3, lock], 4], [(1,), (2,), (3, lock), (4,)]
+    calls: list[Callable[[], object]] = [
+        lambda: pool.map(take, items, chunksize),
+        lambda: pool.map_async(take, items, chunksize).get(),
+        lambda: list(pool.imap(take, items, chunksize)),
+        lambda: list(pool.imap(take, iter(items), chunksize)),
+    ]
+    starred: list[Callable[[], object]] = [
+        lambda: pool.starmap(take, stars, chunksize),
+        lambda: pool.starmap_async(take, iter(stars), chunksize).get(),
+    ]
+    for call in calls + starred:
+        with pytest.raises(andon.SerializationError) as caught:
+            call()
+        path = "item 2, args[1]" if call in starred else "item 2[1]"
+        assert caught.value.what == f"the arguments: {path} (a _thread.lock)"
+        assert caught.value.__notes__[0].startswith("task 2: take(")
+    with andon.TaskGroup(pool=pool, policy=andon.collect_all()) as tg:
+        list(tg.map(take, [1, 2]))
+        found = list(tg.map(take, [*items, lock], [0] * 5, chunksize=chunksize))
+        assert [f"{e.what}"[15:] for e in found if isinstance(e, andon.SerializationError)] == [
+            "item 2, args[0][1] (a _thread.lock)",
+            "item 4, args[0] (a _thread.lock)",
+        ]
+
+
 def test_an_unpicklable_function(pool: andon.Pool) -> None:
     import threading
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import sys
 import threading
@@ -141,6 +142,25 @@ def deep() -> list[Any]:
     for _ in range(100_000):
         top = [top]
     return top
+
+
+def test_explain_names_a_function_once_and_says_the_way_out() -> None:
+    def uses() -> Any:
+        return LOCK
+
+    message, named, _ = explain(TypeError("no"), "the function", [("the function 'f'", uses)])
+    assert named == "the function 'f', which uses the global 'LOCK' (a _thread.lock)"
+    assert message == (
+        f"cannot pickle {named}: TypeError: no; make one in each worker, in an `initializer`"
+    )
+    whole = Refuses(ValueError("x"))
+    assert explain(TypeError("no"), "the function", [("the function 'f'", whole)])[1].startswith(
+        "the function 'f'"
+    )
+    shared = multiprocessing.Lock()
+    assert explain(TypeError("no"), "it", [("x", shared)])[0].endswith(
+        "; pass it in `initargs`, to an `initializer` that keeps it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class Attempt:
 @record()
 class Call:
     """What the user asked for: `fn(*args, **kwargs)`, or, as a span, `fn(item)` for each item
-    (`fn(*item)` where `star`). `seconds`: so long a span should take; 0: nobody knows."""
+    (`fn(*item)` where `star`). `seconds`: so long a span should take; 0: nobody knows. `first`: the
+    number of a span's first item in its map."""
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
@@ -58,6 +59,7 @@ class Call:
     items: Sequence[Any] | None = None
     star: bool = False
     seconds: float = 0.0
+    first: int = 0
 
 
 @record()

@@ -285,7 +285,9 @@ class Reading:
         before that is handed out first."""
         if items:
             seconds = self._pacing.expected(len(items))
-            call = Call(self._fn, items=items, star=self._star, seconds=seconds)
+            call = Call(
+                self._fn, items=items, star=self._star, seconds=seconds, first=self._submitted
+            )
             try:
                 submit_items(self._group, call, self._register, timeout=self._timeout)
             except (Cancelled, GroupClosedError):

@@ -23,8 +23,8 @@ def submit_items(
         if len(items) == 1:
             submit_failure(group, error, call, sink)
         else:
-            for item in items:
-                alone = Call(call.fn, items=[item], star=call.star)
+            for number, item in enumerate(items, call.first):
+                alone = Call(call.fn, items=[item], star=call.star, first=number)
                 submit_items(group, alone, sink, timeout=timeout)
 
 

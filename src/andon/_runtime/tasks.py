@@ -123,8 +123,7 @@ class Task:
                 value = call.items[item]
                 if type(value) is Frozen:
                     value = loads(value.data)
-                values = list(value) if call.star else [value]
-                parts = [_short.repr(v) for v in values]
+                parts = _starred(value) if call.star else [_short.repr(value)]
             else:
                 parts = [_short.repr(v) for v in call.args]
                 parts += [f"{k}={_short.repr(v)}" for k, v in call.kwargs.items()]
@@ -134,6 +133,14 @@ class Task:
         if len(text) > _SHOWN:
             text = text[: _SHOWN - 3] + "..."
         return f"{name}({text})"
+
+
+def _starred(item: Any) -> list[str]:
+    try:
+        values = list(item)
+    except TypeError:  # the very error, maybe: it cannot be unpacked
+        return [f"*{_short.repr(item)}"]
+    return [_short.repr(value) for value in values]
 
 
 _first = attrgetter("first")

@@ -229,6 +229,7 @@ class Answers:
                 [("result", held[0])],
                 self._main,
                 caught=BaseException,  # a `__reduce__` may raise SystemExit as well
+                to_worker=False,
             )[0]
             message = (told, message_of(error), short(held[0]))
         else:

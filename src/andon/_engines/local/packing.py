@@ -30,6 +30,7 @@ from andon._engines.port import Attempt, Call, Frozen, Pace
 from andon._pickling import dumps
 from andon._plain import SCALARS, is_plain
 from andon._stamps import Imprint
+from andon._words import short
 from andon.errors import SerializationError, also
 
 # Unpickling these runs no user code and cannot fail, so a list of them may travel as one pickle.
@@ -129,7 +130,8 @@ class Packer:
                 data = dumps(item)
                 items.append(data if type(data) is bytes else self._put(item, data, packed))
             except Exception as error:
-                raise self._error(error, "the arguments", [(f"item {i}", item)]) from error
+                parts = _named(item, call.first + i, call.star)
+                raise self._error(error, "the arguments", parts) from error
         return packed
 
     def freeze(self, item: Any) -> Any:
@@ -225,7 +227,9 @@ class Packer:
         try:
             data = dumps(fn, self._main, imprint=imprint)
         except Exception as error:
-            raise self._error(error, "the function", [("function", fn)]) from error
+            name = getattr(fn, "__qualname__", None) or short(fn)
+            parts = [(f"the function {name!r}", fn)]
+            raise self._error(error, "the function", parts) from error
         function = self._by_data.get(data)
         if function is None or function.imprint != imprint:
             function = self._by_data[data] = Function(next(self._numbers), data, imprint)
@@ -244,6 +248,14 @@ class Packer:
         message, named, original = explain(error, what, parts, self._main)
         failure = SerializationError(message, what=named, where="parent", original=original)
         return also(failure, type(error))
+
+
+def _named(item: Any, number: int, star: bool) -> list[tuple[str, Any]]:
+    """The parts of a map's item, by their names in messages."""
+    name = f"item {number}"
+    if star and isinstance(item, list | tuple):
+        return [(f"{name}, args[{i}]", arg) for i, arg in enumerate(item)]
+    return [(name, item)]
 
 
 def _cannot_change(fn: Any) -> bool:
