@@ -15,6 +15,7 @@ from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.surroundings import Env, check_variables
 from andon.outcome import Outcome, Reason, TraceEvent, Verdict
 from andon.policy import Policy, Stats
+from andon.report.reporters import check_progress
 from andon.report.watch import Watcher, watch
 from andon.token import Token
 
@@ -57,6 +58,7 @@ class Grouping:
         name: str | None = None,
     ) -> None:
         self._times = check_common(deadline, grace, kill_after, timeout, policy, token)
+        check_progress(progress)
         self._policy = policy
         self._variables = check_variables(contextvars)
         self._token = token

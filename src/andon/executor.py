@@ -16,7 +16,7 @@ from andon._runtime.endings import note_failures, raise_first
 from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
 from andon._runtime.one_by_one import SubmittedOneByOne
-from andon._runtime.options import check_callable, make_policy, positive_int, same
+from andon._runtime.options import check_callable, check_map, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
 from andon.errors import TaskCancelledError
@@ -156,20 +156,24 @@ class ProcessPoolExecutor(SharedPool, _Standard):
         a result is late, which raises `TimeoutError` and stops the rest. With `buffersize` the
         input is read lazily, at most so far ahead; without, at once."""
         self._check_running()
-        check_callable(fn)
+        sizes = check_map(
+            fn,
+            *iterables,
+            chunksize=positive_int("chunksize", chunksize, none=False),
+            buffersize=buffersize,
+        )
         end = None if timeout is None else time.monotonic() + timeout
         items: Any = zip(*iterables, strict=False)
         goes_on = buffersize is None  # all is submitted at once: as good as so many `submit`s
         if buffersize is None:
             items = list(items)
-            buffersize = max(1, len(items))
+            sizes["buffersize"] = max(1, len(items))
         if self._policy is None and _is_replaced(self.submit):
             return SubmittedOneByOne(
                 self.submit,
                 fn,
                 items,
-                chunksize=positive_int("chunksize", chunksize, none=False) or 1,
-                buffersize=positive_int("buffersize", buffersize),
+                **sizes,
                 end=end,
                 callbacks=self._runtime.callbacks,
             ).results()
@@ -180,8 +184,7 @@ class ProcessPoolExecutor(SharedPool, _Standard):
             end=end,
             star=True,
             timeout=self._times[3],
-            chunksize=chunksize,
-            buffersize=buffersize,
+            **sizes,
             pool=self,
             goes_on=goes_on,
         )

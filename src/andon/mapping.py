@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from andon._results import Results, streamed
-from andon._runtime.options import check_callable, open_runtime
+from andon._runtime.options import check_map, open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.surroundings import Env, Variables, check_variables
 from andon.outcome import TraceEvent
 from andon.policy import Policy
+from andon.report.reporters import check_progress
 from andon.report.watch import Watcher, watch
 from andon.taskgroup import open_stream
 from andon.token import Token
@@ -60,7 +61,8 @@ def map(  # it is what it is called everywhere
     items have their exception in the list. Several iterables are taken in step, as by the built-in
     `map`. The other arguments are those of `TaskGroup`; `deadline` raises `GroupTimeoutError`.
     """
-    check_callable(fn)
+    sizes = check_map(fn, items, *more, chunksize=chunksize, buffersize=buffersize)
+    check_progress(progress)
     times = check_common(deadline, grace, kill_after, timeout, policy, token)
     variables = check_variables(contextvars)
     total = operator.length_hint(items, -1) if not more else -1
@@ -92,8 +94,7 @@ def map(  # it is what it is called everywhere
                 items,
                 more,
                 timeout=times[3],
-                chunksize=chunksize,
-                buffersize=buffersize,
+                **sizes,
             )
             results = stream.take_all()
         except BaseException as error:
@@ -147,7 +148,8 @@ def imap(
     finished results before it in order are handed out, then it is raised bare. `ordered=False`
     hands results out as they end. The other arguments are those of `TaskGroup`.
     """
-    check_callable(fn)
+    sizes = check_map(fn, items, *more, chunksize=chunksize, buffersize=buffersize)
+    check_progress(progress)
     times = check_common(deadline, grace, kill_after, timeout, policy, token)
     variables = check_variables(contextvars)
     runtime = partial(
@@ -165,15 +167,13 @@ def imap(
         trace=trace,
         name="andon-imap",
     )
-    options: dict[str, Any] = {"chunksize": chunksize, "buffersize": buffersize}
+    options: dict[str, Any] = {"ordered": ordered, "timeout": times[3], **sizes}
     return streamed(
         _scope(runtime, times, policy, token, variables, keep_outcomes=False),
         fn,
         items,
         more,
         progress,
-        ordered=ordered,
-        timeout=times[3],
         **options,
     )
 

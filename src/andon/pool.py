@@ -16,7 +16,7 @@ from andon._runtime.collector import Collector
 from andon._runtime.finishing import FinishingStream
 from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
-from andon._runtime.options import check_callable, make_policy, positive_int, same
+from andon._runtime.options import check_callable, check_map, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
 from andon._threads import leave_to
@@ -281,6 +281,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool
     ) -> list[T]:
         self._check_running()
+        sizes = check_map(fn, iterable, chunksize=chunksize)
         scope = self._open_scope(keep_outcomes=True)
         results: list[T] = []
         try:
@@ -290,7 +291,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
                 iterable,
                 star=star,
                 timeout=self._times[3],
-                chunksize=chunksize,
+                **sizes,
             ).take_all()
         except BaseException as error:
             if not scope.leave(error, None):
@@ -310,9 +311,8 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         star: bool,
     ) -> AsyncResult[list[T]]:
         self._check_running()
-        check_callable(fn)
+        size = check_map(fn, iterable, chunksize=chunksize)["chunksize"]
         items = list(iterable)
-        size = positive_int("chunksize", chunksize)
         if size is None:
             size = max(1, -(-len(items) // (4 * self._runtime.config.workers)))
         result: AsyncResult[list[T]] = AsyncResult(self, callback, error_callback)
@@ -338,6 +338,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         ordered: bool,
     ) -> Results[T]:
         self._check_running()
+        sizes = check_map(fn, iterable, chunksize=chunksize, buffersize=buffersize)
         results = streamed(
             self._open_scope(),
             fn,
@@ -345,8 +346,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
             kind=FinishingStream,
             ordered=ordered,
             timeout=self._times[3],
-            chunksize=chunksize,
-            buffersize=buffersize,
+            **sizes,
             pool=self,
             goes_on=True,
         )

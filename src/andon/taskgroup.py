@@ -12,7 +12,7 @@ from andon._grouping import Grouping
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
 from andon._runtime.interrupts import sheltered
-from andon._runtime.options import check_callable, positive_int
+from andon._runtime.options import check_callable, check_map
 from andon._runtime.sending import submit_failure
 from andon._runtime.streams import Stream
 from andon.errors import (
@@ -206,11 +206,15 @@ class TaskGroup(Grouping):
         more: tuple[Iterable[Any], ...],
         *,
         timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
         **options: Any,
     ) -> Stream:
         group = self._entered().group
+        sizes = check_map(fn, items, *more, chunksize=chunksize, buffersize=buffersize)
+        limit = self._limit(timeout)
         group.check()
-        return open_stream(group, fn, items, more, timeout=self._limit(timeout), **options)
+        return open_stream(group, fn, items, more, timeout=limit, **sizes, **options)
 
     def _drain_streams(self) -> BaseException | None:
         try:
@@ -289,29 +293,11 @@ def open_stream(
     items: Iterable[Any],
     more: tuple[Iterable[Any], ...] = (),
     *,
-    chunksize: Any = None,
-    buffersize: Any = None,
     star: bool = False,
     kind: type[Stream] = Stream,
     **options: Any,
 ) -> Stream:
-    """Check a map's arguments and begin it: what every map comes down to."""
-    check_callable(fn)
-    sizes: dict[str, Any] = {
-        "chunksize": positive_int("chunksize", chunksize),
-        "buffersize": positive_int("buffersize", buffersize),
-    }
-    for iterable in more:
-        _check_iterable(iterable)
+    """Begin a map, whose arguments were checked (`check_map`): what every map comes down to."""
     if more:
         items, star = zip(items, *more, strict=False), True
-    try:
-        return kind(group, fn, items, star=star, **sizes, **options)
-    except TypeError:
-        _check_iterable(items)
-        raise
-
-
-def _check_iterable(items: Any) -> None:
-    if not hasattr(items, "__iter__") and not hasattr(items, "__getitem__"):
-        raise TypeError(f"the items must be iterable, not {items!r}") from None
+    return kind(group, fn, items, star=star, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -87,6 +88,102 @@ def test_one_clear_error(
     assert name.replace("_", " ") in str(caught.value).replace("_", " ")
     assert repr(value) in str(caught.value)
     assert psutil.Process().children() == before
+
+
+class NoInput:
+    __iter__ = None
+
+
+BAD_MAPS: list[tuple[str, Any, str, type[Exception]]] = [
+    ("items", 5, "the items must be iterable, not 5", TypeError),
+    ("items", list, "the items must be iterable, not <class 'list'>", TypeError),
+    ("items", NoInput(), "the items must be iterable", TypeError),
+    ("more", 5, "the items must be iterable, not 5", TypeError),
+    ("chunksize", 0, "chunksize must be greater than 0, not 0", ValueError),
+    ("chunksize", 1.5, "chunksize must be a whole number, not 1.5", TypeError),
+    ("buffersize", 0, "buffersize must be greater than 0, not 0", ValueError),
+    ("progress", "yes", "progress must be True, a callable or a reporter, not 'yes'", TypeError),
+]
+
+
+def opened(**kw: Any) -> andon.TaskGroup:
+    return andon.TaskGroup(**kw).__enter__()
+
+
+MAPS: dict[str, tuple[Callable[..., Any], set[str]]] = {
+    "map": (andon.map, {"items", "more", "chunksize", "buffersize", "progress"}),
+    "imap": (andon.imap, {"items", "more", "chunksize", "buffersize", "progress"}),
+    "TaskGroup": (lambda fn, items, **kw: opened(**kw), {"progress"}),
+    "Pool.map": (andon.Pool.map, {"items", "chunksize"}),
+    "Pool.starmap": (andon.Pool.starmap, {"items", "chunksize"}),
+    "Pool.map_async": (andon.Pool.map_async, {"items", "chunksize"}),
+    "Pool.imap": (andon.Pool.imap, {"items", "chunksize", "buffersize"}),
+    "Pool.imap_unordered": (andon.Pool.imap_unordered, {"items", "chunksize", "buffersize"}),
+    "TaskGroup.map": (andon.TaskGroup.map, {"items", "more", "chunksize", "buffersize"}),
+    "TaskGroup.imap": (andon.TaskGroup.imap, {"items", "more", "chunksize", "buffersize"}),
+    "Executor.map": (
+        andon.ProcessPoolExecutor.map,
+        {"items", "more", "chunksize", "buffersize"},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("surface", "name", "value", "words", "error"),
+    [(surface, *bad) for surface, (_, has) in MAPS.items() for bad in BAD_MAPS if bad[0] in has],
+)
+def test_a_map_that_cannot_be(
+    surface: str, name: str, value: Any, words: str, error: type[Exception], start_method: str
+) -> None:
+    call = MAPS[surface][0]
+    items: Any = [1, 2]
+    more: list[Any] = []
+    options: dict[str, Any] = {}
+    if name == "items":
+        items = value
+    elif name == "more":
+        more = [value]
+    else:
+        options[name] = value
+    kind = surface.partition(".")[0]
+    with ExitStack() as stack:
+        if kind == "TaskGroup" and kind != surface:
+            call = partial(call, stack.enter_context(andon.TaskGroup(start_method=start_method)))
+        elif kind == "Pool":
+            call = partial(call, stack.enter_context(andon.Pool(1, engine="inline")))
+        elif kind == "Executor":
+            executor = andon.ProcessPoolExecutor(1, start_method=start_method)
+            call = partial(call, stack.enter_context(executor))
+        else:
+            options["start_method"] = start_method
+        before = psutil.Process().children()
+        with pytest.raises(error) as caught:
+            call(square, items, *more, **options)
+        assert str(caught.value).startswith(words)
+        assert not hasattr(caught.value, "__notes__"), "it is of no group"
+        assert psutil.Process().children() == before
+
+
+@pytest.mark.parametrize(("name", "value", "words", "error"), BAD_MAPS[:-1])
+def test_a_map_under_asyncio_that_cannot_be(
+    name: str, value: Any, words: str, error: type[Exception]
+) -> None:
+    async def several() -> Any:
+        yield 1
+
+    async def main() -> None:
+        async with andon.aio.TaskGroup(engine="inline") as tg:
+            for items in ([1], several()):
+                more = [value] if name == "more" else []
+                options = {name: value} if name.endswith("size") else {}
+                if name == "items":
+                    more, items = [items], value
+                for call in (tg.map, tg.imap):
+                    with pytest.raises(error) as caught:
+                        call(square, items, *more, **options)
+                    assert str(caught.value).startswith(words)
+
+    asyncio.run(main())
 
 
 def test_arguments_of_no_initializer() -> None:

@@ -92,6 +92,21 @@ def check_callable(fn: Any, what: str = "the task") -> None:
             )
 
 
+def check_map(
+    fn: Callable[..., Any], *inputs: Any, chunksize: Any = None, buffersize: Any = None
+) -> dict[str, Any]:
+    """Refuse what cannot be a map, before anything is opened for it; its sizes, by name."""
+    check_callable(fn)
+    for items in inputs:
+        kind = type(items)
+        if getattr(kind, "__iter__", None) is None and not hasattr(kind, "__getitem__"):
+            raise TypeError(f"the items must be iterable, not {items!r}")
+    return {
+        "chunksize": positive_int("chunksize", chunksize),
+        "buffersize": positive_int("buffersize", buffersize),
+    }
+
+
 def called_by(fn: Any) -> tuple[Any, Any]:
     """What a call of it runs is among these: itself, without `partial`, or its class's method."""
     while isinstance(fn, partial):

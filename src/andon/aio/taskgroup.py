@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from andon._engines.port import Call
-from andon._runtime.options import check_callable
+from andon._runtime.options import check_callable, check_map
 from andon.aio.futures import Future
 from andon.aio.scope import LoopScope
 from andon.aio.streams import Bell, Feed, Results, in_step
@@ -226,21 +226,23 @@ class TaskGroup(LoopScope):
         more: tuple[Any, ...],
         *,
         timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
         **options: Any,
     ) -> Results[Any]:
         self._check()
         group = self._entered().group
+        plain = [each for each in (items, *more) if not isinstance(each, AsyncIterable)]
+        options |= check_map(fn, *plain, chunksize=chunksize, buffersize=buffersize)
+        limit = self._limit(timeout)
         bell, feed = Bell(self._mailbox), None
-        if any(isinstance(each, AsyncIterable) for each in (items, *more)):
-            check_callable(fn)
+        if len(plain) <= len(more):
             star = bool(more)
             source = in_step((items, *more)) if star else items
             items, more = (), ()
             feed = Feed(self._loop, self._mailbox, source, self._wake)
             options |= {"source": feed, "star": star}
-        stream = open_stream(
-            group, fn, items, more, timeout=self._limit(timeout), wakeup=bell, **options
-        )
+        stream = open_stream(group, fn, items, more, timeout=limit, wakeup=bell, **options)
         results: Results[Any] = Results(
             group, stream, feed, bell, self._wake, self._sender.packing, self._kept.wait
         )

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from andon.outcome import Reason
 from andon.report.bar import bar
 from andon.report.progress import Progress, Reporter
 
 
-def reporter_for(progress: object) -> Reporter | None:
+def check_progress(progress: object) -> None:
+    """Refuse what nobody can be told by."""
+    if not (
+        progress is None
+        or isinstance(progress, bool | Reporter)
+        or callable(progress)
+    ):
+        raise TypeError(f"progress must be True, a callable or a reporter, not {progress!r}")
+
+
+def reporter_for(progress: Any) -> Reporter | None:
     """The reporter that a `progress=` argument asks for.
 
     None and False: none. True: a bar on standard error. A `Reporter`: itself. A callable: it gets
     each `Progress`, the last one included.
     """
+    check_progress(progress)
     if progress is None or progress is False:
         return None
     if progress is True:
         return bar()
     if isinstance(progress, Reporter):
         return progress
-    if callable(progress):
-        return _Told(progress)
-    raise TypeError(
-        f"progress must be True, a callable or a reporter, not {type(progress).__name__}"
-    )
+    return _Told(progress)
 
 
 class _Told:
