@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
@@ -86,6 +86,17 @@ class TaskGroup(Grouping):
             self._streams.clear()
             if self._watcher is not None:
                 self._watcher.close()
+
+    if not TYPE_CHECKING:  # type checkers say so themselves
+
+        def __aenter__(self, *exc: object) -> NoReturn:
+            """Refuse an `async with`."""
+            raise TypeError(
+                "an andon.TaskGroup is entered by `with`; for `async with` there is "
+                "andon.aio.TaskGroup, which does not block the loop"
+            )
+
+        __aexit__ = __aenter__
 
     # The body's operations -----------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from andon import _board
 from andon._board import Board, Pulled, wait_any
@@ -172,6 +172,16 @@ class Token:
         if verdict == TASK:
             raise current.cancelled(BY_TOKEN)
         return verdict == DONE
+
+    if not TYPE_CHECKING:  # else any attribute would be one
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say what to do where `threading.Event` has `clear`."""
+            if name == "clear":
+                raise AttributeError("an Event, once set, stays set: make a new one for next time")
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
 
     # As a value ----------------------------------------------------------------------------------
 

@@ -284,3 +284,30 @@ def depth_after_a_shield_of(seconds: float) -> tuple[int, bool]:
 @pytest.mark.parametrize("seconds", [1e9, 1.9e10, 1e300])
 def test_S18_a_shield_of_any_length(seconds: float) -> None:
     assert andon.map(depth_after_a_shield_of, [seconds], workers=1) == [(0, True)]
+
+
+def test_a_group_is_entered_as_it_says() -> None:
+    async def main() -> None:
+        with pytest.raises(TypeError, match=r"there is andon\.aio\.TaskGroup"):
+            async with andon.TaskGroup(engine="inline"):  # type: ignore[attr-defined]
+                pass
+        with pytest.raises(TypeError, match="entered by `async with`"):
+            with andon.aio.TaskGroup(engine="inline"):  # type: ignore[attr-defined]
+                pass
+        async with andon.aio.TaskGroup(engine="inline") as tg:
+            results = tg.map(square, [3])
+            with pytest.raises(TypeError, match="iterated by `async for`"):
+                for _ in results:  # type: ignore[attr-defined]
+                    pass
+            assert [each async for each in results] == [9]
+
+    asyncio.run(main())
+
+
+def test_an_event_is_not_cleared() -> None:
+    event = andon.Event()
+    with pytest.raises(AttributeError, match="stays set: make a new one"):
+        event.clear()  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="'Token' object has no attribute 'claer'"):
+        event.claer()  # type: ignore[attr-defined]
+    assert not hasattr(event, "clear") and not event.is_set()

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from andon._cancelled import Cancelled
 from andon._runtime.groups import Group
@@ -90,6 +90,12 @@ class Results(AsyncIterator[T_co]):
 
     def __aiter__(self) -> Results[T_co]:
         return self
+
+    if not TYPE_CHECKING:  # type checkers say so themselves
+
+        def __iter__(self) -> NoReturn:
+            """Refuse a plain `for`."""
+            raise TypeError("the results of an andon.aio.TaskGroup are iterated by `async for`")
 
     async def __anext__(self) -> T_co:
         stream = self._stream

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from andon._engines.port import Call
 from andon._runtime.options import check_callable, check_map
@@ -62,6 +62,17 @@ class TaskGroup(LoopScope):
             return await self._leave(error)
         finally:
             del error
+
+    if not TYPE_CHECKING:  # type checkers say so themselves
+
+        def __enter__(self, *exc: object) -> NoReturn:
+            """Refuse a plain `with`."""
+            raise TypeError(
+                "an andon.aio.TaskGroup is entered by `async with`; outside of asyncio there is "
+                "andon.TaskGroup"
+            )
+
+        __exit__ = __enter__
 
     # The body's operations -----------------------------------------------------------------------
 
