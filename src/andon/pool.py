@@ -186,7 +186,8 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         *,
         buffersize: int | None = None,
     ) -> Results[T]:
-        """The results as an iterator, in order; the input is read lazily."""
+        """The results as an iterator, in order; the input is read lazily. Leaving the loop over it
+        stops what is left."""
         return self._imap(func, iterable, chunksize, buffersize, ordered=True)
 
     def imap_unordered(  # type: ignore[override]
@@ -197,7 +198,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         *,
         buffersize: int | None = None,
     ) -> Results[T]:
-        """The results as an iterator, as they end."""
+        """The results as an iterator, as they end. Leaving the loop over it stops what is left."""
         return self._imap(func, iterable, chunksize, buffersize, ordered=False)
 
     def close(self) -> None:

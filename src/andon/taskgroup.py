@@ -132,7 +132,8 @@ class TaskGroup(Grouping):
         The input is read lazily, in bounded memory: at most `buffersize` items ahead of the results
         that you took. Work begins at once. Where nobody has asked for a result when the body ends,
         all of the input is read and run before the group is left, an endless one until a stop or a
-        deadline; else what was not read by then is never run. `timeout` is for each item.
+        deadline; else what was not read by then is never run. Leaving the loop over it stops
+        nothing: what is under way is waited for (`cancel` stops it). `timeout` is for each item.
         Once the group is stopping, the iterator hands out the finished results at its front, then
         raises `Cancelled`.
         """

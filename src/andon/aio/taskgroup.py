@@ -151,7 +151,8 @@ class TaskGroup(LoopScope):
         The input, an async iterable or a plain one, is read lazily, in bounded memory: at most
         `buffersize` items ahead of the results that you took. A thread reads plain ones, and
         pickles; async ones are read in the loop. Work begins at once; results that nobody asks for
-        are computed all the same before the group is left. Once the group is stopping, the
+        are computed all the same before the group is left. Leaving the loop over it stops nothing:
+        what is under way is waited for (`cancel` stops it). Once the group is stopping, the
         iterator hands out the finished results at its front, then raises `Cancelled`.
         """
         results: Results[T] = self._stream(
