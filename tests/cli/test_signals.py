@@ -144,7 +144,7 @@ def test_a_command_gets_time_to_clean_up(here: Path, stage: Callable[..., Stage]
         f"trap 'sleep 0.2; touch cleaned; exit 0' TERM\necho x > {reached.path}.said\n"
         "while :; do sleep 0.05; done\n"
     )
-    with started("run", "sh inner.sh; true #", "a", "-j1", cwd=here) as process:
+    with started("run", ": {}; sh inner.sh; true", "a", "-j1", cwd=here) as process:
         reached.wait()
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=30)[1]
@@ -177,7 +177,7 @@ def test_the_death_of_the_command_is_the_death_of_all(
 ) -> None:
     # What is left behind is found after the test.
     reached = stage()
-    command = f"echo $$ > {reached.path}.said; sleep 60 & sleep 61; true #"
+    command = f": {{}}; echo $$ > {reached.path}.said; sleep 60 & sleep 61; true"
     with started("run", command, "a", "b", "-j2", cwd=here) as process:
         pids = [int(pid) for pid in reached.wait(2)]
         process.kill()
