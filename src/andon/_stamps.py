@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -85,7 +85,7 @@ class _Marker(pickle.Pickler):
             named = getattr(obj, "__module__", None) in MAINS and hasattr(obj, "__qualname__")
         except BaseException:  # code of the object's own
             named = False
-        if named:
+        if named and type(obj) is not MethodType:  # (one is made each time, of what comes by)
             self.named.append(_number(obj))
         return NotImplemented
 

@@ -128,6 +128,29 @@ with andon.Pool(1, start_method=METHOD) as pool:
             assert pool.apply(scaled_more) == 30
 """
 
+IN_PLACE = """\
+class Index:
+    def __init__(self, words):
+        self.words = list(words)
+    @classmethod
+    def of(cls, words):
+        return cls(words)
+    def __reduce__(self):
+        return Index.of, (self.words,)
+index = Index(["a"])
+def add(word):
+    index.words.append(word)
+    return index.words
+with andon.Pool(1, start_method=METHOD) as pool:
+    assert pool.apply(add, ("b",)) == ["a", "b"]
+    for words in (["a", "b", "c"], ["a", "b", "c", "d"]):
+        assert pool.apply(add, (words[-1],)) == words, words
+    if METHOD != "fork":  # one that uses it, too, and a change of the program's own
+        assert pool.apply(lambda: index.words) == ["a", "b", "c", "d"]
+        index.words.append("here")
+        assert pool.apply(lambda: index.words) == ["a", "here"]
+"""
+
 KINDS = """\
 @dataclass(slots=True)
 class Point:
@@ -189,7 +212,8 @@ assert named.result() == local.result() == ["set"] * 3, (named.result(), local.r
 
 
 @pytest.mark.parametrize(
-    "program", [INITIALIZED, TO_AND_FRO, TWO_POOLS, REDEFINED, INDIRECT, KINDS, VARIABLES]
+    "program",
+    [INITIALIZED, TO_AND_FRO, TWO_POOLS, REDEFINED, INDIRECT, IN_PLACE, KINDS, VARIABLES],
 )
 def test_S28_what_a_scripts_tasks_find(start_method: str, program: str) -> None:
     done = run_python(["-c", TOP.replace("{method!r}", repr(start_method)) + program])
