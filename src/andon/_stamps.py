@@ -26,7 +26,8 @@ Marks = dict[str, bytes]
 Imprint = dict[Any, int]
 """Of a pickle: of each value that it sets on the other side, since when it is as it is."""
 
-_Sent = dict[str, tuple[Any, int]]  # the mark, or the identity, and since when
+_State = tuple[bytes | None, Any]  # its mark, or, where it has none, what else tells it
+_Sent = dict[str, tuple[_State, int]]  # and since when
 
 _sent: _Sent = {}  # globals
 _sent_of: WeakKeyDictionary[type, _Sent] = WeakKeyDictionary()  # attributes
@@ -40,10 +41,9 @@ def stamp(values: Mapping[str, Any], imprint: Imprint, of: type | None = None) -
     sent = _sent if of is None else _sent_of.setdefault(of, {})
     marks = {}
     for name, value in values.items():
-        found = mark(value)
+        now = found, _ = _state(value)
         if found is not None and type(value) not in SCALARS:
             marks[name] = found
-        now = found or (_of_function(value) if type(value) is FunctionType else id(value))
         before = sent.get(name)
         if before is None or before[0] != now:
             before = sent[name] = now, next(_moments)
@@ -53,7 +53,7 @@ def stamp(values: Mapping[str, Any], imprint: Imprint, of: type | None = None) -
 
 def mark(value: Any) -> bytes | None:
     """None: nobody can tell but by its identity."""
-    if isinstance(value, FunctionType | type | ModuleType):
+    if isinstance(value, type | ModuleType):
         return None
     from hashlib import blake2b  # loaded with the pickler: a pool is opened without it
 
@@ -74,7 +74,7 @@ def mark(value: Any) -> bytes | None:
 
 class _Marker(pickle.Pickler):
     """What it only names may be another object by now (a class that was defined anew), so these are
-    numbered."""
+    numbered. A function of `__main__` is numbered, and what travels of it is in the pickle."""
 
     def __init__(self, file: io.BytesIO, protocol: int, **more: Any) -> None:
         super().__init__(file, protocol, **more)
@@ -87,6 +87,9 @@ class _Marker(pickle.Pickler):
             named = False
         if named and type(obj) is not MethodType:  # (one is made each time, of what comes by)
             self.named.append(_number(obj))
+            if type(obj) is FunctionType:
+                self.named.append(_number(obj.__code__))
+                return object, (), _parts(obj)  # (pickled last, so a function may be in them)
         return NotImplemented
 
 
@@ -100,12 +103,31 @@ def _number(obj: Any) -> int:
     return number
 
 
-def _of_function(fn: FunctionType) -> Any:
-    parts = [*vars(fn).values(), fn.__defaults__, fn.__kwdefaults__, *vars(fn)]
+def _state(value: Any) -> _State:
+    found = mark(value)
+    if found is None and type(value) is FunctionType:
+        parts = [mark(part) or (id(part),) for part in _parts(value)]
+        return None, (_number(value), _number(value.__code__), parts)
+    return found, None if found else id(value)
+
+
+_OF_FUNCTION = (
+    "__defaults__",
+    "__kwdefaults__",
+    "__annotations__",
+    "__doc__",
+    "__name__",
+    "__qualname__",
+)
+
+
+def _parts(fn: FunctionType) -> list[Any]:
+    """What travels with it by value, but for its code and the globals."""
+    parts = [*vars(fn), *vars(fn).values(), *(getattr(fn, name) for name in _OF_FUNCTION)]
     for cell in fn.__closure__ or ():
         with suppress(ValueError):  # it is empty
             parts.append(cell.cell_contents)
-    return _number(fn), fn.__code__, [mark(part) or id(part) for part in parts]
+    return parts
 
 
 class Unchanged:

@@ -49,6 +49,8 @@ class A:
 with andon.Pool(1, start_method=METHOD) as pool:
     N, LIST, a = 0, [], A()  # (a fork has inherited no number and no list)
     for step in (0, 1, 2, 0, 1, 1, 0):
+        odd = step or type("Odd", (), {})()  # (which plain pickle cannot take)
+        assert pool.apply(lambda: type(odd).__name__) == type(odd).__name__
         N, A.number, LIST[:], A.many[:] = step, step, [step], [step]
         now = step, [step]
         assert pool.apply(lambda: (N, LIST)) == now
@@ -121,6 +123,27 @@ with andon.Pool(1, start_method=METHOD) as pool:
     assert pool.apply(lambda x: work(x), (1,)) == work(1) or METHOD == "fork"
     assert pool.apply(lambda x: (model.predict(x), table["step"](x), part(x)), (1,)) == (100,) * 3
     if METHOD != "fork":
+        def limited(x, limits=[1, 10]):
+            return min(max(x, limits[0]), limits[1]) * limited.scale
+        limited.again = limited
+        def factored():
+            factor = 1
+            def times(x):
+                return x * factor
+            def set_factor(to):
+                nonlocal factor
+                factor = to
+            return times, set_factor
+        times, set_factor = factored()
+        class Conf:
+            hook = functools.partial(limited)
+        table = {"limited": limited, "times": times}
+        def tabled(x):
+            return table["limited"](x), Conf.hook(x), table["times"](x), times(x)
+        for highest, limited.scale in ((10, 1), (20, 1), (20, 3), (10, 1), (10, 2)):
+            limited.__defaults__[0][1] = highest
+            set_factor(highest)
+            assert pool.apply(tabled, (99,)) == tabled(99), (highest, tabled(99))
         for scale in (1, 2, 1):
             step.scale = scale
             assert [pool.apply(scaled), pool.apply(scaled_more)] == [scale, 10 * scale]
@@ -149,6 +172,43 @@ with andon.Pool(1, start_method=METHOD) as pool:
         assert pool.apply(lambda: index.words) == ["a", "b", "c", "d"]
         index.words.append("here")
         assert pool.apply(lambda: index.words) == ["a", "here"]
+"""
+
+FUNCTIONS_STATE = """\
+def helper():
+    helper.calls += 1
+    return helper.calls
+helper.calls = 0
+def remembering():
+    memo = {}
+    def get(x):
+        memo[x] = memo.get(x, 0) + 1
+        return memo[x]
+    return get
+get = remembering()
+class Model:
+    def count(self):
+        Model.count.calls += 1
+        return Model.count.calls
+    count.calls = 0
+table = [helper, get]
+def one(_):
+    return helper(), get(1), Model().count(), table[0] is helper, table[1] is get
+def two(_):
+    return helper(), get(1), Model().count(), table[0] is helper, table[1] is get
+with andon.Pool(1, start_method=METHOD) as pool:
+    for number, call in enumerate((one, one, two, one, two), 1):
+        got = pool.apply(call, (0,))
+        assert got == (number, number, number, True, True), (number, got)
+    if METHOD != "fork":
+        assert pool.apply(lambda: (helper(), get(1))) == (6, 6)
+        helper.calls = 10
+        assert pool.apply(lambda: (helper(), get(1))) == (11, 7)
+        def helper():
+            helper.calls += 1
+            return helper.calls
+        helper.calls = 10
+        assert pool.apply(lambda: (helper(), get(1))) == (11, 8)
 """
 
 KINDS = """\
@@ -213,7 +273,17 @@ assert named.result() == local.result() == ["set"] * 3, (named.result(), local.r
 
 @pytest.mark.parametrize(
     "program",
-    [INITIALIZED, TO_AND_FRO, TWO_POOLS, REDEFINED, INDIRECT, IN_PLACE, KINDS, VARIABLES],
+    [
+        INITIALIZED,
+        TO_AND_FRO,
+        TWO_POOLS,
+        REDEFINED,
+        INDIRECT,
+        IN_PLACE,
+        FUNCTIONS_STATE,
+        KINDS,
+        VARIABLES,
+    ],
 )
 def test_S28_what_a_scripts_tasks_find(start_method: str, program: str) -> None:
     done = run_python(["-c", TOP.replace("{method!r}", repr(start_method)) + program])
