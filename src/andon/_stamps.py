@@ -32,7 +32,7 @@ _Sent = dict[str, tuple[_State, int]]  # and since when
 _sent: _Sent = {}  # globals
 _sent_of: WeakKeyDictionary[type, _Sent] = WeakKeyDictionary()  # attributes
 _moments = count(1)
-_FEW = 1000  # bytes
+_MANY = 1000  # characters or bytes
 
 
 def stamp(values: Mapping[str, Any], imprint: Imprint, of: type | None = None) -> Marks:
@@ -136,24 +136,39 @@ class Unchanged:
 
     __slots__ = ("_kind", "_look")
 
-    def __init__(self, value: Any) -> None:
-        self._kind = type(value)
-        self._look = _look(value)
+    def __init__(self, kind: type, look: bytes) -> None:
+        self._kind = kind
+        self._look = look
 
     @classmethod
     def of(cls, value: Any) -> Unchanged | None:
         """None where it is too much to look at, or changes in ways that nobody sees."""
-        return cls(value) if is_plain(value) else None
+        look = _look(value)
+        return None if look is None else cls(type(value), look)
 
     def is_as(self, value: Any) -> bool:
         """Is the global, which is this now, as it was?"""
-        return type(value) is self._kind and is_plain(value) and _look(value) == self._look
+        return type(value) is self._kind and _look(value) == self._look
 
 
 def _look(value: Any) -> bytes | None:
-    """Of a plain value: itself in bytes, where they are few."""
-    data = dumps(value, FORMAT)
-    return data if len(data) <= _FEW else mark(value)
+    """A plain value in bytes. None: it is not plain, or a thread is changing it."""
+    try:
+        if not is_plain(value):
+            return None
+        if type(value) is dict:
+            members = [*value, *value.values()]
+        else:
+            members = value if type(value) in (list, tuple) else [value]
+        return dumps([_shortened(member) for member in members], FORMAT)
+    except (RuntimeError, ValueError):
+        return None
+
+
+def _shortened(value: Any) -> Any:
+    if type(value) in (str, bytes) and len(value) > _MANY:
+        return type(value).__name__, len(value), hash(value)  # without a copy, and `hashlib`
+    return value
 
 
 def is_inherited(kept: Any, value: Any) -> bool:
