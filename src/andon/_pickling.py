@@ -228,15 +228,7 @@ def _pickler_class() -> Any:
                 make, (code, _, *rest), (own, slots), *_ = reduced
                 used = slots["__globals__"]
                 if self._main is not None:  # the other side has inherited the rest
-                    sent = self._main.setdefault(_SENT, set())
-                    used = {
-                        name: value
-                        for name, value in used.items()
-                        if name in sent
-                        or not _stamps.is_inherited(self._main.get(name, _MAIN), value)
-                    }
-                    sent.update(used)
-                    slots["__globals__"] = used
+                    used = slots["__globals__"] = _unlike_inherited(used, self._main)
                 state = own, slots, _stamps.stamp(used, self._imprint)
                 return make, (code, _MAIN, *rest), state, None, None, _of_main.set_function_state
 
@@ -258,6 +250,32 @@ class _Main:
 
 _MAIN = _Main()
 _SENT: Any = object()  # in the place of a name: the names of the globals that this pool was sent
+
+
+def _unlike_inherited(used: Mapping[str, Any], main: Any) -> dict[str, Any]:
+    """What of these globals is to be sent to a pool that has inherited some."""
+    from andon._stamps import Unchanged, is_inherited
+
+    sent = main.setdefault(_SENT, set())
+    newer = {}
+    for name, value in used.items():
+        kept = main.get(name, _MAIN)
+        if not is_inherited(kept, value):
+            newer[name] = value
+        elif name in sent:  # it was another in between
+            newer[name] = value if isinstance(kept, Unchanged) else _Inherited(name)
+    sent.update(newer)
+    return newer
+
+
+class _Inherited:
+    """A global that is again what the other side has inherited, and may not be fit to travel."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return main_attribute, (self._name,)
 
 
 def main_namespace() -> dict[str, Any]:

@@ -14,7 +14,7 @@ import andon
 from tests.support import run_python
 
 TOP = """\
-import andon, contextvars, functools, sys, typing
+import andon, contextvars, functools, sys, threading, typing
 from dataclasses import dataclass
 METHOD = {method!r}
 """
@@ -79,6 +79,23 @@ if METHOD == "fork":  # what the next ones inherit is not sent to them, though o
 with andon.Pool(1, init, start_method=METHOD) as pool:
     assert pool.apply(lambda: hook("1")) == hook("1")
     assert pool.apply(lambda: list(seen)) == ["parent", "init"], pool.apply(lambda: list(seen))
+"""
+
+PUT_BACK = """\
+class Client:
+    def __init__(self):
+        self.lock = threading.Lock()
+    def __call__(self):
+        return "real"
+real, settings = Client(), ["a"]
+client = real
+with andon.Pool(1, start_method=METHOD) as pool:
+    inherited = METHOD == "fork"  # else nothing travels that has a lock
+    for client in (real, lambda: "mock", real, real, lambda: "mock", real) * inherited:
+        assert pool.apply(lambda: client()) == client()
+    for settings[:] in ("a", "b", "a"):
+        assert pool.apply(lambda: settings + ["c"]) == [*settings, "c"]
+        pool.apply(lambda: settings.append("there"))
 """
 
 REDEFINED = """\
@@ -277,6 +294,7 @@ assert named.result() == local.result() == ["set"] * 3, (named.result(), local.r
         INITIALIZED,
         TO_AND_FRO,
         TWO_POOLS,
+        PUT_BACK,
         REDEFINED,
         INDIRECT,
         IN_PLACE,
