@@ -13,6 +13,11 @@ from andon._words import MAINS
 _Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
+def is_known(obj: Any) -> bool:
+    """Is it of a kind that is reduced here?"""
+    return type(obj) in _HOW
+
+
 def reduce(obj: Any) -> _Reduced | None:
     """None: not one of these, or not of `__main__`."""
     how = _HOW.get(type(obj))

@@ -16,7 +16,7 @@ import pickle
 import sys
 from collections.abc import Mapping
 from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from andon import _multiprocessing, _of_main
@@ -99,14 +99,26 @@ def is_special(data: bytes) -> bool:
 
 
 def take_main(taken: dict[str, Any]) -> None:
-    """Note what of `__main__` a fork will hand down: classes and functions, which travel by name,
-    and how its small data are."""
-    from andon._stamps import Unchanged
+    """Note what of `__main__` a fork will hand down: classes and functions, which travel by name;
+    how its small data are; and which other callables there are."""
+    from andon import _by_value
+    from andon._stamps import Inherited, Unchanged
 
     for name, value in dict(vars(sys.modules["__main__"])).items():
-        kept = value if callable(value) else Unchanged.of(value)
-        if kept is not None:
+        if is_named(value) or _by_value.is_known(value):
+            taken[name] = value
+        elif callable(value):
+            taken[name] = Inherited(value)
+        elif (kept := Unchanged.of(value)) is not None:
             taken[name] = kept
+
+
+def is_named(obj: Any) -> bool:
+    """Is it a function or a class, which has a name to travel by?"""
+    kind = type(obj)
+    if kind is BuiltinFunctionType:
+        return isinstance(obj.__self__, ModuleType)  # else it is a method of an object
+    return issubclass(kind, FunctionType | type)
 
 
 # By value ----------------------------------------------------------------------------------------
@@ -263,12 +275,12 @@ def _unlike_inherited(used: Mapping[str, Any], main: Any) -> dict[str, Any]:
         if not is_inherited(kept, value):
             newer[name] = value
         elif name in sent:  # it was another in between
-            newer[name] = value if isinstance(kept, Unchanged) else _Inherited(name)
+            newer[name] = value if isinstance(kept, Unchanged) else _ByName(name)
     sent.update(newer)
     return newer
 
 
-class _Inherited:
+class _ByName:
     """A global that is again what the other side has inherited, and may not be fit to travel."""
 
     def __init__(self, name: str) -> None:

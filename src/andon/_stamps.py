@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from types import FunctionType, MethodType, ModuleType
@@ -53,7 +54,7 @@ def stamp(values: Mapping[str, Any], imprint: Imprint, of: type | None = None) -
 
 def mark(value: Any) -> bytes | None:
     """None: nobody can tell but by its identity."""
-    if isinstance(value, type | ModuleType):
+    if issubclass(type(value), type | ModuleType):
         return None
     from hashlib import blake2b  # loaded with the pickler: a pool is opened without it
 
@@ -171,6 +172,24 @@ def _shortened(value: Any) -> Any:
     return value
 
 
+class Inherited:
+    """Stands for a callable object that a forked worker has inherited. As all data it is sent, but
+    where that cannot be, it is what the worker has."""
+
+    __slots__ = ("_get",)
+
+    def __init__(self, value: Any) -> None:
+        self._get: Callable[[], Any]
+        try:
+            self._get = weakref.ref(value)
+        except TypeError:  # of a type without
+            self._get = lambda: value
+
+    def is_as(self, value: Any) -> bool:
+        """Is it still the global, which is this now, and unfit to travel?"""
+        return self._get() is value and mark(value) is None
+
+
 def is_inherited(kept: Any, value: Any) -> bool:
     """Is the global, which is this now, as `take_main` has kept it?"""
-    return kept.is_as(value) if isinstance(kept, Unchanged) else kept is value
+    return kept.is_as(value) if isinstance(kept, Unchanged | Inherited) else kept is value

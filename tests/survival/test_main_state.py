@@ -14,7 +14,7 @@ import andon
 from tests.support import run_python
 
 TOP = """\
-import andon, contextvars, functools, sys, threading, typing
+import andon, contextvars, functools, gc, sys, threading, typing, weakref
 from dataclasses import dataclass
 METHOD = {method!r}
 """
@@ -96,6 +96,30 @@ with andon.Pool(1, start_method=METHOD) as pool:
     for settings[:] in ("a", "b", "a"):
         assert pool.apply(lambda: settings + ["c"]) == [*settings, "c"]
         pool.apply(lambda: settings.append("there"))
+"""
+
+CALLABLES = """\
+class Model:
+    def __init__(self):
+        self.weight = 0
+    def __call__(self):
+        return self.weight
+    def weigh(self):
+        return self.weight
+model = Model()
+weigh, part, table = model.weigh, functools.partial(model.__call__), {"a": 0}
+get, cached, ref = table.get, functools.cache(lambda: 0), weakref.ref(model)
+gone = Model()
+was_there = weakref.ref(gone)
+with andon.Pool(1, start_method=METHOD) as pool:
+    model.weight = table["a"] = 1
+    now = lambda: (model(), weigh(), part(), get("a"), model.weigh(), cached())
+    assert pool.apply(now) == (1, 1, 1, 1, 1, 0), pool.apply(now)
+    if METHOD == "fork":  # which need not travel
+        assert pool.apply(lambda: ref() is not None)
+    del gone
+    gc.collect()
+    assert was_there() is None, "an open pool keeps it"
 """
 
 REDEFINED = """\
@@ -295,6 +319,7 @@ assert named.result() == local.result() == ["set"] * 3, (named.result(), local.r
         TO_AND_FRO,
         TWO_POOLS,
         PUT_BACK,
+        CALLABLES,
         REDEFINED,
         INDIRECT,
         IN_PLACE,

@@ -18,7 +18,6 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -27,7 +26,7 @@ from andon._blame import explain
 from andon._buffers.parcel import LARGE, Parcel, Pickling
 from andon._engines.local.store import Block, Store
 from andon._engines.port import Attempt, Call, Frozen, Pace
-from andon._pickling import dumps
+from andon._pickling import dumps, is_named
 from andon._plain import SCALARS, is_plain
 from andon._stamps import Imprint
 from andon._words import short
@@ -235,7 +234,7 @@ class Packer:
             function = self._by_data[data] = Function(next(self._numbers), data, imprint)
         if len(data) < _SMALL and function not in self._recent:
             self._recent.append(function)
-        if _cannot_change(fn) and b"cloudpickle" not in data and len(data) < 1000:
+        if is_named(fn) and b"cloudpickle" not in data and len(data) < 1000:
             self._by_object[id(fn)] = (fn, function)
             if len(self._by_object) > _REMEMBERED:
                 with suppress(KeyError):
@@ -256,13 +255,6 @@ def _named(item: Any, number: int, star: bool) -> list[tuple[str, Any]]:
     if star and isinstance(item, list | tuple):
         return [(f"{name}, args[{i}]", arg) for i, arg in enumerate(item)]
     return [(name, item)]
-
-
-def _cannot_change(fn: Any) -> bool:
-    """If it travels by reference."""
-    if isinstance(fn, BuiltinFunctionType):
-        return isinstance(fn.__self__, ModuleType)  # else it is a method of an object
-    return isinstance(fn, FunctionType | type)
 
 
 @contextmanager
