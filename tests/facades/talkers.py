@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import andon
 from tests.support import Stage
@@ -101,6 +101,11 @@ class Coded(UserWarning):
 
 class Spoken(UserWarning):
     """Says what it has not got when it is made of its text."""
+
+    subclasses: ClassVar[list[type]] = []
+
+    def __init_subclass__(cls) -> None:
+        cls.subclasses.append(cls)
 
     def __init__(self, code: int, text: str) -> None:
         self.code = code

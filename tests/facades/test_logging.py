@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import andon
+from andon._runtime import listener
 from andon._worker import relay, warned
 from tests.facades.talkers import (
     Coded,
@@ -356,7 +357,20 @@ def test_a_warning_that_cannot_be_made_of_its_text_is_shown(
     for (category, *_), own in zip(shown, (Coded, Spoken, Prefixed), strict=True):
         assert issubclass(category, own), "filters for its class hold"
         assert category.__qualname__ == own.__qualname__
+    assert not Spoken.subclasses, "no code of the class's own runs"
     assert not caplog.records
+
+
+def test_a_place_warns_once_of_what_cannot_be_made_of_its_text(start_method: str) -> None:
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.resetwarnings()
+        warnings.simplefilter("default")
+        warnings.filterwarnings("ignore", module="multiprocessing")
+        for _ in range(2):
+            andon.map(warn_of_its_own, [1, 2], workers=1, start_method=start_method)
+    texts = [str(w.message) for w in shown]
+    assert texts == ["7: careful", "code 8", "prefixed: careful"]
+    assert shown[1].category is listener._telling(Spoken)
 
 
 def test_a_warning_of_a_worker_on_the_terminal(tmp_path: Path) -> None:

@@ -133,16 +133,36 @@ def _made(text: str, names: Iterable[tuple[str, str]]) -> Warning:
                     return warning
         if category is not None:
             with suppress(BaseException):  # its `__str__` says more than its text
-                more = {
-                    "__module__": category.__module__,
-                    "__qualname__": category.__qualname__,
-                    "__str__": lambda self: text,
-                }
-                metaclass: Any = type(category)
-                shown: Any = metaclass(category.__name__, (category,), more)
-                told: Warning = shown.__new__(shown, text)
+                kind = _telling(category)
+                told: Warning = kind.__new__(kind, text)
                 return told
     return UserWarning(text)
+
+
+class _Telling:
+    """First base of a warning's class: it says the text that it is made of. What the other base
+    does with its subclasses is not done."""
+
+    def __new__(cls, text: str) -> Any:
+        told: Any = super().__new__(cls, text)  # type: ignore[call-arg]
+        told.__text = text
+        return told
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+    def __str__(self) -> str:
+        text: str = self.__text  # type: ignore[attr-defined]
+        return text
+
+
+def _telling(category: type[Warning]) -> Any:
+    """The subclass of it that does: the same one, as long as a registry goes by it."""
+    for known in type.__subclasses__(category):
+        if known.__bases__[0] is _Telling:
+            return known
+    names = {"__module__": category.__module__, "__qualname__": category.__qualname__}
+    return type.__new__(type(category), category.__name__, (_Telling, category), names)
 
 
 if hasattr(os, "register_at_fork"):
