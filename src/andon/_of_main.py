@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
+from andon._words import MP_MAIN
+
 _Came = dict[str, tuple[Any, bytes | None]]  # from the parent, as it came
 
 _came: _Came = {}  # globals
@@ -29,6 +31,13 @@ def inherit() -> dict[str, Any]:
     """In a forked worker, before any code of the user's has run."""
     inherited.update(vars(sys.modules["__main__"]))
     return inherited
+
+
+def has_globals(fn: FunctionType) -> bool:
+    """Are its globals those of `__main__`?"""
+    # A child of `multiprocessing` has run it elsewhere, and put a copy there.
+    found = fn.__globals__
+    return found is vars(sys.modules["__main__"]) or found.get("__name__") == MP_MAIN
 
 
 def set_function_state(fn: FunctionType, state: Any) -> None:

@@ -233,7 +233,7 @@ def _pickler_class() -> Any:
 
             def _function(self, fn: FunctionType) -> Any:
                 reduced = super().reducer_override(fn)
-                if reduced is NotImplemented or self._homeward or not _has_globals_of_main(fn):
+                if reduced is NotImplemented or self._homeward or not _of_main.has_globals(fn):
                     return reduced
                 # All functions of one program share one set of globals in a worker, as they do
                 # here: an initializer may set what the tasks read.
@@ -247,12 +247,6 @@ def _pickler_class() -> Any:
         skeleton = cloudpickle.cloudpickle._make_skeleton_class
         _Pickler = Pickler
     return _Pickler
-
-
-def _has_globals_of_main(fn: FunctionType) -> bool:
-    # A child of `multiprocessing` has run it elsewhere, and put a copy there.
-    found = fn.__globals__
-    return found is vars(sys.modules["__main__"]) or found.get("__name__") == MP_MAIN
 
 
 class _Main:

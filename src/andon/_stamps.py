@@ -18,6 +18,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from andon._of_main import has_globals
 from andon._plain import FORMAT, SCALARS, dumps, is_plain
 from andon._words import MAINS
 
@@ -56,6 +57,8 @@ def mark(value: Any) -> bytes | None:
     """None: nobody can tell but by its identity."""
     if issubclass(type(value), type | ModuleType):
         return None
+    if type(value) is FunctionType and not has_globals(value):
+        return None  # it brings others with it, of a library that has decorated it
     from hashlib import blake2b  # loaded with the pickler: a pool is opened without it
 
     buffers: list[pickle.PickleBuffer] = []
@@ -75,7 +78,7 @@ def mark(value: Any) -> bytes | None:
 
 class _Marker(pickle.Pickler):
     """What it only names may be another object by now (a class that was defined anew), so these are
-    numbered. A function of `__main__` is numbered, and what travels of it is in the pickle."""
+    numbered. What travels of a function by value is in the pickle; globals are stamped apart."""
 
     def __init__(self, file: io.BytesIO, protocol: int, **more: Any) -> None:
         super().__init__(file, protocol, **more)
@@ -88,7 +91,7 @@ class _Marker(pickle.Pickler):
             named = False
         if named and type(obj) is not MethodType:  # (one is made each time, of what comes by)
             self.named.append(_number(obj))
-            if type(obj) is FunctionType:
+            if type(obj) is FunctionType and has_globals(obj):
                 self.named.append(_number(obj.__code__))
                 return object, (), _parts(obj)  # (pickled last, so a function may be in them)
         return NotImplemented

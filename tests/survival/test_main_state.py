@@ -185,6 +185,11 @@ with andon.Pool(1, start_method=METHOD) as pool:
             limited.__defaults__[0][1] = highest
             set_factor(highest)
             assert pool.apply(tabled, (99,)) == tabled(99), (highest, tabled(99))
+        library = {}  # of its decorator's functions, these are the globals
+        exec("decorated = lambda fn: lambda x: (fn(x), level)", library)
+        decorated = functools.wraps(step)(library["decorated"](step))
+        for library["level"] in (1, 2):
+            assert pool.apply(lambda: decorated(1)) == decorated(1)
         for scale in (1, 2, 1):
             step.scale = scale
             assert [pool.apply(scaled), pool.apply(scaled_more)] == [scale, 10 * scale]
