@@ -135,7 +135,7 @@ class TaskGroup(Grouping):
         deadline; else what was not read by then is never run. Leaving the loop over it stops
         nothing: what is under way is waited for (`cancel` stops it). `timeout` is for each item.
         Once the group is stopping, the iterator hands out the finished results at its front, then
-        raises `Cancelled`.
+        raises `Cancelled`. One thread at a time may take results.
         """
         stream = self._stream(
             fn, items, more, timeout=timeout, chunksize=chunksize, buffersize=buffersize
