@@ -46,10 +46,11 @@ class Shelter(Protocol):
 class Gate:
     """`with gate:` around library code that must not be left half-way."""
 
-    __slots__ = ("_main", "deferred", "depth", "shelter", "user")
+    __slots__ = ("_main", "deferred", "depth", "entering", "shelter", "user")
 
     def __init__(self) -> None:
         self.depth = 0
+        self.entering = 0  # outermost entries, on the stack, that are about to raise it
         self.shelter: Shelter | None = None  # since a pool was opened here
         self.user = False
         self.deferred: Callable[[], None] | None = None
@@ -58,8 +59,21 @@ class Gate:
     def __enter__(self) -> None:
         if get_ident() == self._main:
             if self.depth == 0 and self.shelter is not None:
-                self.shelter.hold()
+                self._enter(self.shelter)
+            else:
+                self.depth += 1
+
+    def _enter(self, shelter: Shelter) -> None:
+        # A handler that ran between the two, and was in here itself, would have released them all.
+        self.entering += 1
+        try:
+            shelter.hold()
             self.depth += 1
+        except BaseException:
+            self.entering -= 1
+            shelter.release()
+            raise
+        self.entering -= 1
 
     def __exit__(
         self,
@@ -101,7 +115,7 @@ class Gate:
 
     def reset(self) -> None:
         """In a new worker: whatever the code that forked it was in, it is not in it any more."""
-        self.depth = 0
+        self.depth = self.entering = 0
         self.user = False
         self.deferred = None
         self.shelter = None

@@ -329,10 +329,11 @@ def test_a_handler_may_ask_the_pool_that_it_interrupts(start_method: str) -> Non
 
         def ask(number: int, frame: object) -> None:
             asked.append(executor.submit(abs, -1).result(30))
+            signal.setitimer(signal.ITIMER_REAL, 0.003)  # not before: each would come into another
 
         before = signal.signal(signal.SIGALRM, ask)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+            signal.setitimer(signal.ITIMER_REAL, 0.003)
             i = 0
             while len(asked) < 50:
                 i += 1

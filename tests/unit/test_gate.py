@@ -124,3 +124,40 @@ def test_a_handler_of_a_real_time_signal_waits_where_it_was_there_in_time(
         assert felt == [0, 0]
     finally:
         signal.signal(number, before)
+
+
+class Meeting(Handlers):
+    """A signal comes when all are held back, and the gate is not quite entered."""
+
+    meets = True
+
+    def hold(self) -> None:
+        super().hold()
+        if self.meets:
+            self.meets = False
+            signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal here")
+def test_a_handler_that_enters_the_gate_as_it_is_entered_opens_it_to_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers, felt = Meeting(), list[int]()
+
+    def handle(*_: object) -> None:
+        with gate:
+            pass
+        felt.append(gate.depth)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        handlers.find()
+        monkeypatch.setattr(gate, "shelter", handlers)
+        with gate:
+            assert handlers.any() and not felt
+            signal.raise_signal(signal.SIGUSR1)
+            assert not felt
+        assert felt == [0, 0]
+        assert signal.getsignal(signal.SIGUSR1) is handle
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -86,7 +86,7 @@ class Handlers:
 
     def _take_note(self, number: int, frame: FrameType | None) -> None:
         self._noted.append((self._known[number], number, frame))
-        if not gate.depth:
+        if not (gate.depth or gate.entering):
             self._run()
 
     def _run(self) -> None:
