@@ -127,7 +127,10 @@ _OF_FUNCTION = (
 
 def _parts(fn: FunctionType) -> list[Any]:
     """What travels with it by value, but for its code and the globals."""
-    parts = [*vars(fn), *vars(fn).values(), *(getattr(fn, name) for name in _OF_FUNCTION)]
+    parts = [*vars(fn), *vars(fn).values()]
+    for name in _OF_FUNCTION:
+        with suppress(Exception):  # annotations may be made when they are asked for
+            parts.append(getattr(fn, name))
     for cell in fn.__closure__ or ():
         with suppress(ValueError):  # it is empty
             parts.append(cell.cell_contents)
@@ -176,8 +179,8 @@ def _shortened(value: Any) -> Any:
 
 
 class Inherited:
-    """Stands for a callable object that a forked worker has inherited. As all data it is sent, but
-    where that cannot be, it is what the worker has."""
+    """Stands for a callable object that a forked worker has inherited, and may have prepared in an
+    initializer: a model, say."""
 
     __slots__ = ("_get",)
 
@@ -189,8 +192,8 @@ class Inherited:
             self._get = lambda: value
 
     def is_as(self, value: Any) -> bool:
-        """Is it still the global, which is this now, and unfit to travel?"""
-        return self._get() is value and mark(value) is None
+        """Is it still the global, which is this now?"""
+        return self._get() is value
 
 
 def is_inherited(kept: Any, value: Any) -> bool:

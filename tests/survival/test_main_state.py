@@ -100,21 +100,18 @@ with andon.Pool(1, start_method=METHOD) as pool:
 
 CALLABLES = """\
 class Model:
-    def __init__(self):
-        self.weight = 0
+    weight = None
     def __call__(self):
         return self.weight
-    def weigh(self):
-        return self.weight
-model = Model()
-weigh, part, table = model.weigh, functools.partial(model.__call__), {"a": 0}
-get, cached, ref = table.get, functools.cache(lambda: 0), weakref.ref(model)
-gone = Model()
-was_there = weakref.ref(gone)
-with andon.Pool(1, start_method=METHOD) as pool:
-    model.weight = table["a"] = 1
-    now = lambda: (model(), weigh(), part(), get("a"), model.weigh(), cached())
-    assert pool.apply(now) == (1, 1, 1, 1, 1, 0), pool.apply(now)
+def load():
+    model.weight = 1
+def by_name():
+    return model()
+model, gone = Model(), Model()
+ref, was_there = weakref.ref(model), weakref.ref(gone)
+with andon.Pool(1, start_method=METHOD, initializer=load) as pool:
+    found = [pool.apply(each) for each in (by_name, lambda: model(), by_name)]
+    assert found == [1, 1, 1], found
     if METHOD == "fork":  # which need not travel
         assert pool.apply(lambda: ref() is not None)
     del gone
