@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 import sys
 import time
+from _thread import get_ident
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any, TypeVar, cast
@@ -23,8 +26,6 @@ from andon.taskgroup import open_stream
 
 T = TypeVar("T")
 _PATIENCE = 1.0  # seconds; who leaves an iterator says so, unless a signal's handler raises there
-_LATE = object()  # stands for a result that did not come in time
-
 
 def streamed(
     scope: Scope,
@@ -62,29 +63,30 @@ class Results(Iterator[T]):
     that one gets a `TaskCancelledError`.
     """
 
-    _left: Wakeup | None = None  # made by the first thread that finds another in there
-
     def __init__(self, stream: Stream, results: Generator[Any, float | None, None]) -> None:
         self._stream = stream
         self._results = results
+        self._queue: deque[int] = deque()  # threads that found another in there, in order
+        self._left = Wakeup()
 
     def __iter__(self) -> Results[T]:
         return self
 
     def __next__(self) -> T:
-        try:
-            return cast(T, next(self._results))
-        except ValueError as error:
-            if not self._is_taken(error):
-                raise
-        finally:
-            if self._left is not None:
-                self._left.notify()
+        if not self._queue:
+            try:
+                return cast(T, next(self._results))
+            except ValueError as error:
+                if not self._is_taken(error):
+                    raise
+            finally:
+                if self._queue:
+                    self._left.notify()
         return cast(T, self._in_turn(self._results.__next__))
 
     def next(self, timeout: float | None = None) -> T:
-        """The next result; `multiprocessing.TimeoutError` where none comes in `timeout` seconds,
-        which changes nothing: one may ask again."""
+        """The next result; `multiprocessing.TimeoutError` where none comes in `timeout` seconds.
+        That changes nothing, nor does what a signal handler raises meanwhile: one may ask again."""
         if timeout is None:
             return next(self)
         until = time.monotonic() + timeout
@@ -93,6 +95,8 @@ class Results(Iterator[T]):
             from multiprocessing import TimeoutError as Late  # heavy
 
             raise Late
+        if type(result) is _Instead:
+            result.throw()
         return cast(T, result)
 
     def close(self) -> None:
@@ -106,7 +110,7 @@ class Results(Iterator[T]):
             group.runtime.stop(group, ReasonKind.CANCEL, "its iterator was closed")
             self._in_turn(self._results.close)
         finally:
-            if self._left is not None:
+            if self._queue:
                 self._left.notify()
 
     def _is_taken(self, error: ValueError) -> bool:
@@ -120,34 +124,65 @@ class Results(Iterator[T]):
         return frame is None and not self._stream._group.runtime.foreign
 
     def _in_turn(self, call: Callable[[], Any], until: float = math.inf) -> Any:
-        """Wait for who is in there, and call; `_LATE` where that is too late.
-
-        A lock would cost each result more than all the rest of its way.
-        """
-        left: Wakeup = vars(self).setdefault("_left", Wakeup())  # atomic
-        while True:
-            try:
-                return call()
-            except ValueError as error:
-                if not self._is_taken(error):
-                    raise
-            finally:
-                left.notify()
-            patience = until - time.monotonic()
-            if patience <= 0:
-                return _LATE
-            left.wait(self._is_free, min(patience, _PATIENCE))
-
-    def _is_free(self) -> bool:
+        """Wait for who is in there, and who came before us, and call; `_LATE` where that is too
+        late. (A lock would cost each result more than all the rest of its way.)"""
         results: Any = self._results
-        return not results.gi_running
+        queue, me = self._queue, get_ident()  # a signal handler of ours does not wait for us
+
+        def may() -> bool:
+            return queue[0] == me and not results.gi_running
+
+        try:
+            while True:
+                if me not in queue:
+                    queue.append(me)
+                first = queue[0]
+                if first == me:
+                    try:
+                        return call()
+                    except ValueError as error:
+                        if not self._is_taken(error):
+                            raise
+                patience = until - time.monotonic()
+                if patience <= 0:
+                    return _LATE
+                in_time = self._left.wait(may, min(patience, _PATIENCE))
+                gone = not in_time and patience > _PATIENCE and not results.gi_running
+                if gone and first == queue[0] != me:
+                    # A Ctrl-C has taken it away, and it has left its place in the queue behind.
+                    with suppress(ValueError):
+                        queue.remove(first)
+        finally:
+            with suppress(ValueError):
+                queue.remove(me)
+            self._left.notify()
+
+
+class _Instead:
+    """In the place of a result that somebody has waited for until a time: it did not come, or the
+    wait raised this."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self._error = error
+
+    def throw(self) -> None:
+        """Raise it, and forget it."""
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error
+
+
+_LATE = _Instead()
 
 
 def _results(
     scope: Scope, stream: Stream, progress: Any, end: float | None, pool: object, goes_on: bool
 ) -> Generator[Any, float | None, None]:
-    """It may be sent the time until which somebody waits: then it yields `_LATE` where no result
-    has come."""
+    """It may be sent the time until which somebody waits: then it goes on where no result has come
+    by then, or the wait raised something."""
     watcher: Watcher | None = None
     try:
         try:
@@ -155,8 +190,8 @@ def _results(
             until = yield None
             try:
                 while True:
-                    while until is not None and not stream.wait(_left(until)):
-                        until = yield _LATE
+                    while until is not None and (instead := _waited(stream, until)) is not None:
+                        until = yield instead
                     if not stream.advance(_left(end)):
                         break
                     while stream.front:
@@ -183,6 +218,14 @@ def _results(
     finally:
         if watcher is not None:
             watcher.close()
+
+
+def _waited(stream: Stream, until: float) -> _Instead | None:
+    """None: there is something to tell."""
+    try:
+        return None if stream.wait(_left(until)) else _LATE
+    except BaseException as error:  # of a signal handler
+        return _Instead(error)
 
 
 def _left(until: float | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -131,6 +132,58 @@ def test_who_waits_for_a_time_waits_no_longer_for_another_thread(make: Make) -> 
         assert results.next(timeout=PATIENCE) is True
         with pytest.raises(StopIteration):
             results.next(timeout=PATIENCE)
+
+
+class Tick(Exception):
+    pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
+def test_what_a_signal_handler_raises_in_a_wait_for_a_time_changes_nothing() -> None:
+    def tick(*_: object) -> None:
+        raise Tick
+
+    stop = andon.Event()
+    before = signal.signal(signal.SIGALRM, tick)
+    try:
+        with andon.Pool(1) as pool:
+            results = pool.imap(serve, [stop] * 2)
+            for _ in range(3):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                with pytest.raises(Tick):
+                    results.next(timeout=PATIENCE)
+            stop.set()
+            assert [results.next(timeout=PATIENCE) for _ in range(2)] == [True, True]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_thread_in_a_tight_loop_does_not_keep_others_from_their_turn() -> None:
+    enough = threading.Event()
+    with andon.Pool(2) as pool:
+        results = pool.imap_unordered(abs, range(10**8), 500)
+
+        def take_all() -> None:
+            with suppress(andon.TaskCancelledError):
+                for _ in results:
+                    if enough.is_set():
+                        break
+
+        greedy = threading.Thread(target=take_all)
+        greedy.start()
+        for _ in range(20):
+            results.next(timeout=PATIENCE)
+        enough.set()
+        greedy.join(PATIENCE)
+        results.close()
+
+
+def test_a_place_in_the_queue_that_nobody_stands_at_holds_up_nobody() -> None:
+    with andon.Pool(1) as pool:
+        results = pool.imap(abs, range(3))
+        results._queue.append(-1)  # as if its thread had been interrupted
+        assert list(results) == [0, 1, 2]
+        assert not results._queue
 
 
 INTERRUPTED = """
