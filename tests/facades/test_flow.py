@@ -94,6 +94,23 @@ def test_long_calls_do_not_hold_up_others(
     eventually(lambda: not pool._runtime._held, what="nobody looks at it any more")
 
 
+def test_those_behind_one_that_is_cancelled_go_on(
+    pool: andon.ProcessPoolExecutor, stage: MakeStage
+) -> None:
+    place = stage()
+    calls = pool._loose.calls
+    long = [pool.submit(busy, place, i) for i in range(WORKERS)]
+    place.wait(WORKERS)
+    ahead, *others = [pool.submit(negate, i) for i in range(3)]
+    assert calls.ahead is not None and len(calls) == 2
+    calls.flow._at_once = 1  # as brief calls that came in between would make it
+    assert ahead.cancel() and ahead.cancelled()
+    place.release()
+    assert [f.result(PATIENCE) for f in others] == [-1, -2]
+    assert not all(f.done() for f in long)
+    place.release(WORKERS - 1)
+
+
 def test_brief_calls_pass_a_long_one(pool: andon.ProcessPoolExecutor, stage: MakeStage) -> None:
     place = stage()
     warmed(pool._loose, pool.submit)

@@ -100,3 +100,26 @@ def test_the_workers_are_not_looked_at_while_calls_come_back() -> None:
     fill(made, 1.0, itertools.count())
     made.look(1.0 + flow.HELD / 2, lambda at: pytest.fail("nothing is late"))
     assert made.full()
+
+
+def test_the_more_often_it_was_wrong_the_longer_none_is_held() -> None:
+    made, numbers = brief_ones(), itertools.count()
+    needed = []
+    for now in range(6):
+        sent = fill(made, now, numbers)
+        made.look(now + 2 * flow.HELD, lambda at, sent=sent: set(sent))  # type: ignore[misc]
+        needed.append(next(n for n in itertools.count() if is_held_after(made, n)))
+    assert needed == sorted(needed) and needed[0] < needed[-1]
+    for _ in range(10):
+        made.measured(BRIEF, flow._CALM)
+    made.look(100, lambda at: set())
+    fill(made, 200, numbers)
+    made.look(200 + 2 * flow.HELD, lambda at: set(range(next(numbers))))
+    assert next(n for n in itertools.count() if is_held_after(made, n)) == needed[0]
+
+
+def is_held_after(made: Flow, calls: int) -> bool:
+    """So many more brief ones, of which it has seen all but the last."""
+    if calls:
+        made.measured(BRIEF, 1)
+    return made._at_once < ANY

@@ -72,6 +72,7 @@ class Calls:
         "ahead",
         "flow",
         "handing",
+        "held",
         "late",
     )
 
@@ -86,6 +87,7 @@ class Calls:
         self._new = True  # nothing of it was measured yet
         self.ahead: Task | None = None
         self.flow = Flow(holds=self._bundle is not None)
+        self.held = False  # they wait for those under way: who drives looks at these
         self.handing = False  # some are on their way to the machine
         self.late: deque[Future[Any]] = deque()  # cancelled by a finalizer meanwhile
 

@@ -325,7 +325,9 @@ class Runtime(Waits):
         by who drives."""
         with self._lock:
             at = self._machine.wake_at()
-            until = min(math.inf if at is None else at, next(iter(self._held.values()), math.inf))
+            until = math.inf if at is None else at
+            if self._held:
+                until = min(until, self._held[0][0])
             self._sleeps_until = until
         if until != math.inf:
             left = max(0.0, until - time.monotonic())

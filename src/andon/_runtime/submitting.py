@@ -32,6 +32,8 @@ from andon._runtime.tasks import Sink, Task
 from andon._worker.context import in_context
 from andon.errors import GroupClosedError, PoolClosedError, TaskCancelledError, WrongProcessError
 
+_AROUND = ("unpickling", "pickling", "sending")  # what a worker does for a call, beside it
+
 
 class Submitter(Performer):
     """The middle storey of a runtime."""
@@ -43,7 +45,7 @@ class Submitter(Performer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._left: deque[Callable[[], None]] = deque()  # calls of finalizers
-        self._held: dict[int, float] = {}  # groups, and when to look at them: in this order
+        self._held: deque[tuple[float, int]] = deque()  # groups, after when to look at them
         self.waiting = Waiting()
 
     def submit(
@@ -99,10 +101,7 @@ class Submitter(Performer):
             group.next_index += 1
             calls.add(future)  # if there is no room for that, nothing was submitted
             group.stats.submitted += 1
-            if calls.may_go():
-                self._hand_over_calls(group)
-            elif calls.ahead is None:
-                self._hold(group)
+            self._go_on(group)
         if self._notices:
             if has_room():
                 self._deliver()
@@ -234,8 +233,6 @@ class Submitter(Performer):
         finally:
             calls.handing = False
         self._cancel_late(group)
-        if calls and calls.ahead is None:
-            self._hold(group)
 
     def _cancel_late(self, group: Group) -> None:
         calls = group.calls
@@ -255,17 +252,23 @@ class Submitter(Performer):
                 task = task.part(future._item)
                 task.asked.add(future._item)
                 self._take(ev.TaskCancelAsked(task.id, item=future._item))
-        if calls and calls.may_go():
-            self._hand_over_calls(group)
+        self._go_on(group)
         self._leave_if_done(group)
+
+    def _go_on(self, group: Group) -> None:
+        calls = group.calls
+        if calls and calls.ahead is None:
+            if calls.flow.full():
+                self._hold(group)
+            else:
+                self._hand_over_calls(group)
 
     def _call_sent(self, task: Task) -> None:
         calls = task.group.calls
         if calls.ahead is task:
             calls.ahead = None
             calls.flow.sent(task.id, time.monotonic())
-            if calls:
-                self._hand_over_calls(task.group)
+            self._go_on(task.group)
 
     def _call_back(self, task: Task) -> None:
         calls = task.group.calls
@@ -273,33 +276,34 @@ class Submitter(Performer):
             calls.ahead = None
         elif not calls.flow.back(task.id):
             return
-        if calls and calls.may_go():
-            self._hand_over_calls(task.group)
+        self._go_on(task.group)
 
     def _hold(self, group: Group) -> None:
         """Its calls wait for those under way; who drives looks at these in a moment."""
-        if group.id not in self._held:
-            self._held[group.id] = at = time.monotonic() + HELD
+        if not group.calls.held:
+            group.calls.held = True
+            at = time.monotonic() + HELD
+            self._held.append((at, group.id))
             if at < self._sleeps_until:
                 self._sleeps_until = at
                 self._caps.wake()
 
     def _look_at_held(self, now: float) -> None:
-        while self._held:
-            ident, at = next(iter(self._held.items()))
-            if at > now:
-                return
-            del self._held[ident]
+        while self._held and self._held[0][0] <= now:
+            _, ident = self._held.popleft()
             group = self._groups.get(ident)
-            if group is not None and group.calls:
-                group.calls.flow.look(now, self._running_since)
-                self._hand_over_calls(group)
+            if group is not None:
+                group.calls.held = False
+                if group.calls:
+                    group.calls.flow.look(now, self._busy_since)
+                    self._go_on(group)
 
-    def _running_since(self, at: float) -> set[int]:
-        """The tasks that are at an item that began before that time."""
+    def _busy_since(self, at: float) -> set[int]:
+        """The tasks that are at an item that began before that time, or at its arguments or its
+        result."""
         found = set()
         for row in self._engine.look():
-            if row.started_at is not None and row.started_at < at:
+            if row.phase in _AROUND or (row.started_at is not None and row.started_at < at):
                 task = self._by_attempt.get(row.attempt or 0)
                 if task is not None:
                     found.add(task.id)
