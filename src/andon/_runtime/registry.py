@@ -76,9 +76,11 @@ def shut_down(runtime: Runtime) -> None:
     if runtime.finishes:
         runtime.wait_idle(callbacks=True)
         flushed = runtime.wait_flushed()
-    _kill(runtime)
-    if not flushed:
-        warn_unread()
+    try:
+        if not flushed:
+            warn_unread()  # first: the program may be over as soon as the pool is
+    finally:
+        _kill(runtime)
 
 
 def _kill(runtime: Runtime) -> None:
