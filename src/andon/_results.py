@@ -27,6 +27,7 @@ from andon.taskgroup import open_stream
 T = TypeVar("T")
 _PATIENCE = 1.0  # seconds; who leaves an iterator says so, unless a signal's handler raises there
 
+
 def streamed(
     scope: Scope,
     fn: Callable[..., Any],

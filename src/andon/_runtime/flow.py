@@ -77,12 +77,11 @@ class Flow:
         if not late:
             return
         long = busy(at)
-        found = [task for task in late if task in long]
-        if found:
+        if any(task in long for task in late):
             self._free, self._calm = self._again, 0
             self._again = min(2 * self._again, _LONGEST_AGAIN)
         for task in late:
-            if task in found or self._under_way[task] <= now - _PATIENCE:
+            if task in long or self._under_way[task] <= now - _PATIENCE:
                 del self._under_way[task]
                 self._free = max(self._free, _AGAIN)
                 self._at_once = math.inf

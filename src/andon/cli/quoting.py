@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import re
 
-
-def _reader(**parts: str) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?P<{name}>{part})" for name, part in parts.items()), re.DOTALL)
-
-
-_NUMBER = r"\$\$"  # of the shell's process: what follows it begins anew
-_BACKQUOTES = r"`(?:[^`\\]|\\.)*(?:`|\Z)"
-_PARAMETER = r"\$\{[^}]*(?:\}|\Z)"  # up to the first `}`: of `${x:-{}}` it holds the item
+# In code and in double quotes alike.
+_EVERYWHERE = {
+    "number": r"\$\$",  # of the shell's process: what follows it begins anew
+    "backquotes": r"`(?:[^`\\]|\\.)*(?:`|\Z)",
+    "parameter": r"\$\{[^}]*(?:\}|\Z)",  # up to the first `}`: of `${x:-{}}` it holds the item
+}
 _SUM = r"\(\((?:[^()'\"`\\]|\([^()'\"`\\]*\))*\)\)"
 _HERE_DOCUMENT = r"<<-?[ \t]*(?:\\?\w+|'\w+'|\"\w+\")(?=[\s;&|)<>]|\Z)"
 _OLD_SUM = r"\$\[[^]'\"`\\]*\]"
 
+
+def _reader(**parts: str) -> re.Pattern[str]:
+    named = {**_EVERYWHERE, **parts}
+    return re.compile("|".join(f"(?P<{name}>{part})" for name, part in named.items()), re.DOTALL)
+
+
 _DOUBLE = _reader(
-    number=_NUMBER,
-    backquotes=_BACKQUOTES,
-    parameter=_PARAMETER,
     arithmetic=rf"\${_SUM}|{_OLD_SUM}",
     unsure=r"\$\(\(|\$\[",
     open=r"\$\(",
@@ -35,9 +36,6 @@ _DOUBLE = _reader(
     escaped=r"\\(?!\{\}).",
 )
 _CODE = _reader(
-    number=_NUMBER,
-    backquotes=_BACKQUOTES,
-    parameter=_PARAMETER,
     arithmetic=rf"\$?{_SUM}|{_OLD_SUM}",
     string="<<<",
     here=_HERE_DOCUMENT,

@@ -12,11 +12,7 @@ from andon.report.progress import Progress, Reporter
 
 def check_progress(progress: object) -> None:
     """Refuse what nobody can be told by."""
-    if not (
-        progress is None
-        or isinstance(progress, bool | Reporter)
-        or callable(progress)
-    ):
+    if not (isinstance(progress, bool | Reporter | None) or callable(progress)):
         raise TypeError(f"progress must be True, a callable or a reporter, not {progress!r}")
 
 
