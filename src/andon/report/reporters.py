@@ -12,7 +12,10 @@ from andon.report.progress import Progress, Reporter
 
 def check_progress(progress: object) -> None:
     """Refuse what nobody can be told by."""
-    if not (isinstance(progress, bool | Reporter | None) or callable(progress)):
+    # Most have none, and asking for the protocol is slow.
+    if progress is None or isinstance(progress, bool) or callable(progress):
+        return
+    if not isinstance(progress, Reporter):
         raise TypeError(f"progress must be True, a callable or a reporter, not {progress!r}")
 
 
