@@ -159,16 +159,20 @@ def flood(number: int) -> None:
     shared[0].put((number, bytes(1 << 20)))
 
 
-def until_flushing(pool: Any) -> None:
-    """A worker that was asked to leave waits for a reader, and outlives its bound."""
+def until_flushing(pool: Any, *, hurry: bool = True) -> None:
+    """A worker that was asked to leave waits for a reader, and outlives its bound: before that is
+    over, to spare each test two seconds, unless told otherwise."""
     runtime = pool._entered().group.runtime if isinstance(pool, Grouping) else pool._runtime
-    crew = runtime._engine._crew
+    engine = runtime._engine
 
     def flushing() -> WorkerProcess | None:
-        return next((w for w in crew.workers.values() if w.flushes), None)
+        return next((w for w in engine._crew.workers.values() if w.flushes), None)
 
     worker = eventually(flushing)
     bound = worker.timer
+    if hurry:
+        with engine._config.lock:
+            engine._ledger._overstays(worker)
     eventually(lambda: worker.timer is not bound)
     assert worker.flushes and worker.dead_at is None
 
@@ -185,7 +189,7 @@ def test_what_was_put_into_a_queue_is_there_after_close(start_method: str) -> No
     pool = andon.Pool(2, share, (queue,), start_method=start_method)
     pool.map(flood, range(3), chunksize=1)
     pool.close()
-    until_flushing(pool)
+    until_flushing(pool, hurry=False)
     assert sorted(queue.get(timeout=PATIENCE)[0] for _ in range(3)) == [0, 1, 2]
     pool.join()
     queue.close()
