@@ -75,8 +75,7 @@ class Climber:
             return
         used, shield = worker.used_token, worker.shield_until
         if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
-            cut = not worker.stack.endswith(b"\n")  # nothing has come, or half a line
-            if cut and worker.pid is not None and children.wants_core(worker.pid):
+            if _is_cut(worker.stack) and worker.pid is not None and children.wants_core(worker.pid):
                 ladder.dump_waits(now)
         while (step := ladder.due(now, used, shield)) is not None:
             if step is Step.INTERRUPT:
@@ -110,6 +109,11 @@ class Climber:
     def _silence(self, worker: WorkerProcess) -> None:
         worker.killed = True
         self._crew.kill(worker, _UNTOLD)
+
+
+def _is_cut(stack: bytearray) -> bool:
+    """Has no frame come yet, or half a line?"""
+    return not stack.endswith(b"\n") or stack.endswith(b":\n")  # "Thread 0x… (most recent …):"
 
 
 def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
