@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ import time
 from benchmarks.programs import ROOT, module_command
 from benchmarks.stamps import END, READY, SET, Stamps, cell, wait
 from benchmarks.stop.states import SETTLE
+
+TRIPS = 200
 
 
 def byte_seen(path: str, siblings: int) -> int:
@@ -26,6 +29,25 @@ def byte_seen(path: str, siblings: int) -> int:
     stamps = Stamps(path)
     ends = [stamps.of(sibling, END) for sibling in range(1, siblings + 1)]
     return max(ends) - stamps.cells[SET] if all(ends) else 0
+
+
+def round_trip() -> int:
+    """Nanoseconds, the median, for a byte over a pipe to another process and back: each time, one
+    that sleeps is woken."""
+    echo = "import os\nwhile byte := os.read(0, 1): os.write(1, byte)"
+    command = [sys.executable, "-S", "-E", "-c", echo]
+    times = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        there, back = process.stdin.fileno(), process.stdout.fileno()
+        for _ in range(TRIPS):
+            begun = time.monotonic_ns()
+            os.write(there, b".")
+            if os.read(back, 1) != b".":
+                return 0
+            times.append(time.monotonic_ns() - begun)
+        process.stdin.close()
+    return round(statistics.median(times))
 
 
 def worker_start() -> int:

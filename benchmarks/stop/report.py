@@ -44,6 +44,7 @@ class Bare:
     """What is measured without a pool."""
 
     byte: list[float] = field(default_factory=list)  # ms
+    round_trip: list[float] = field(default_factory=list)  # ms
     worker_start: list[float] = field(default_factory=list)  # ms
     check: list[float] = field(default_factory=list)  # ns
 
@@ -161,6 +162,7 @@ def floor(bare: Bare) -> str:
     lines = []
     for words, values, unit in (
         ("a bare shared byte, from set to last seen", bare.byte, "ms"),
+        ("a byte over a pipe to a process and back", bare.round_trip, "ms"),
         ("a bare worker start, to its first byte", bare.worker_start, "ms"),
         ("one andon.check() in a task", bare.check, "ns"),
     ):

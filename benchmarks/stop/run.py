@@ -54,6 +54,7 @@ class Run:
     def _measure_bare(self, counted: bool) -> None:
         path, _ = self._file()
         byte = bare.byte_seen(path, self._options.workers - 1)
+        trip = bare.round_trip()
         andon = self._hosts.get("andon")
         start = bare.worker_start() if andon is not None else 0
         check = andon.cost_of_check() if andon is not None else None
@@ -61,6 +62,8 @@ class Run:
         if counted:
             if byte:
                 self.bare.byte.append(byte / 1e6)
+            if trip:
+                self.bare.round_trip.append(trip / 1e6)
             if start:
                 self.bare.worker_start.append(start / 1e6)
             if check:
