@@ -109,6 +109,7 @@ def test_those_behind_one_that_is_cancelled_go_on(
     assert [f.result(PATIENCE) for f in others] == [-1, -2]
     assert not all(f.done() for f in long)
     place.release(WORKERS - 1)
+    assert [f.result(PATIENCE) for f in long] == list(range(WORKERS))
 
 
 def test_brief_calls_pass_a_long_one(pool: andon.ProcessPoolExecutor, stage: MakeStage) -> None:
