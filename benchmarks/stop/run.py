@@ -60,12 +60,13 @@ class Run:
         check = andon.cost_of_check() if andon is not None else None
         os.unlink(path)
         if counted:
-            if byte:
-                self.bare.byte.append(byte / 1e6)
-            if trip:
-                self.bare.round_trip.append(trip / 1e6)
-            if start:
-                self.bare.worker_start.append(start / 1e6)
+            for values, ns in (
+                (self.bare.byte, byte),
+                (self.bare.round_trip, trip),
+                (self.bare.worker_start, start),
+            ):
+                if ns:
+                    values.append(ns / 1e6)
             if check:
                 self.bare.check.append(check)
 

@@ -166,8 +166,8 @@ def until_flushing(pool: Any, *, hurry: bool = True) -> None:
     bounds: dict[int, Any] = {}  # one that has nothing to flush does not outlive its own
 
     def outlived() -> bool:
-        for worker in list(engine._crew.workers.values()):
-            with engine._config.lock:
+        with engine._config.lock:
+            for worker in engine._crew.workers.values():
                 if worker.flushes and worker.timer is not None:
                     if bounds.setdefault(worker.serial, worker.timer) is not worker.timer:
                         return True

@@ -105,8 +105,8 @@ class Ladder:
         self._dump_until = min(self._dump_until, now + DUMP_REST)
 
     def dump_waits(self, now: float) -> None:
-        """It has not come, or not to the end of a line, for the victim stands in line for a core:
-        the kill waits, too."""
+        """It has not come, or is cut, for the victim stands in line for a core: the kill waits,
+        too."""
         self._dump_until = max(self._dump_until, min(now + DUMP_WAIT, self._dump_by))
 
     def kill_by(self, used: bool) -> float:
