@@ -140,13 +140,12 @@ class Token:
             if on_cancel is not None and self._owner == os.getpid():
                 on_cancel(reason)
                 return
-            row = state.row
-            number = row.number if row is not None and state.board is self._board else 0
-            self._board.pull(self._slot, self._clear, _board.KIND_CANCEL, number, reason)
+            row = state.row if state.board is self._board else None
+            self._board.pull(self._slot, self._clear, _board.KIND_CANCEL, row, reason)
 
     def _pull(self, kind_code: int, message: str = "") -> bool:
         """The runtime's own way to set a group's token, once the machine has decided (S6)."""
-        return self._board.pull(self._slot, self._clear, kind_code, 0, message)
+        return self._board.pull(self._slot, self._clear, kind_code, None, message)
 
     def _nudge(self) -> None:
         """For the engine: have the group's tasks look whether there is an order for them."""
@@ -155,6 +154,10 @@ class Token:
     def _pulled(self) -> Pulled | None:
         """For the runtime: who pulled, and why; None while it is clear."""
         return self._board.read(self._slot, self._clear)
+
+    def _puller(self) -> tuple[int, int] | None:
+        """For the engine: the reason's code and the row of who pulled; None while it is clear."""
+        return self._board.puller(self._slot, self._clear)
 
     # Waiting -------------------------------------------------------------------------------------
 

@@ -444,7 +444,7 @@ def test_s9_grace_and_kill_after_only_shrink(line: Line) -> None:
     assert numbers(line.stop()) == (5.0, 2.0)
     assert numbers(line.stop(grace=99.0, kill_after=1.0)) == (5.0, 1.0)
     assert numbers(line.stop(grace=0.0, kill_after=99.0)) == (0.0, 1.0)
-    assert numbers(line.stop()) == (0.0, 1.0)
+    assert of(line.stop(), ac.StopGroup) == [], "it has been asked, and by nothing softer"
 
 
 def test_s9_a_drains_numbers_hold_for_the_cancel_that_follows(line: Line) -> None:

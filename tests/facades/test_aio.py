@@ -753,7 +753,7 @@ def test_a_loop_that_is_closed_while_tasks_run(stage: MakeStage) -> None:
             # thread which is just sending the call stands in the way of.
             while not group.closed and time.monotonic() < until:
                 gc.collect()
-                group.changed.wait(lambda g=group: g.closed, 0.1)  # type: ignore[misc]
+                group.ended.wait(lambda g=group: g.closed, 0.1)  # type: ignore[misc]
             assert group.closed and group.reason.kind == "cancel"
             del group
             wait_gone([worker])

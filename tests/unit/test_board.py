@@ -37,7 +37,7 @@ def test_codes_are_in_the_order_of_the_reasons() -> None:
 def test_a_pull_stops_and_the_first_one_stays(board: Board) -> None:
     slot, clear = board.allot_word()
     assert board.read(slot, clear) is None
-    assert board.pull(slot, clear, KIND_FAILURE, 7)
+    assert board.pull(slot, clear, KIND_FAILURE, board.row(7))
     assert not board.pull(slot, clear, KIND_CANCEL)
     assert board.read(slot, clear) == (KIND_FAILURE, 7, "")
     other, clear = board.allot_word()
@@ -61,15 +61,15 @@ def test_a_reused_slot_reads_as_stopped_for_those_before(board: Board) -> None:
 
 def test_a_message_belongs_to_its_word(board: Board) -> None:
     one, two = board.allot_word(), board.allot_word()
-    board.pull(*one, KIND_CANCEL, 0, "one")
+    board.pull(*one, KIND_CANCEL, None, "one")
     assert board.read(*one) == (KIND_CANCEL, 0, "one")
-    board.pull(*two, KIND_CANCEL, 0, "two")
+    board.pull(*two, KIND_CANCEL, None, "two")
     assert board.read(*two) == (KIND_CANCEL, 0, "two")
     assert board.read(*one) == (KIND_CANCEL, 0, "one")
     board.free_word(one[0])
     three = board.allot_word()
     assert board.read(*one) == (KIND_CANCEL, 0, "one"), "it keeps its meaning while it can"
-    board.pull(*three, KIND_CANCEL, 0, "three")
+    board.pull(*three, KIND_CANCEL, None, "three")
     assert board.read(*one) == (KIND_CANCEL, 0, ""), "overwritten: none is better than another's"
     assert board.read(*two) == (KIND_CANCEL, 0, "two")
     assert board.read(*three) == (KIND_CANCEL, 0, "three")
@@ -80,7 +80,7 @@ def test_S8_each_word_keeps_its_reason(board: Board) -> None:
     words = [board.allot_word() for _ in range(1200)]
     row = board.allot_row()
     for i, word in enumerate(words):
-        assert board.pull(*word, KIND_CANCEL, row if i % 2 else 0, f"reason {i}")
+        assert board.pull(*word, KIND_CANCEL, board.row(row) if i % 2 else None, f"reason {i}")
     board.free_row(row)
     while board.allot_row() != row:  # its next worker begins with none
         pass
@@ -93,9 +93,9 @@ def test_S8_a_reason_is_laid_by_only_where_it_was_the_first(board: Board) -> Non
     word, another = board.allot_word(), board.allot_word()
     mine, yours = board.allot_row(), board.allot_row()
     board.row(mine).write_cord(*word, "mine")
-    assert board.pull(*word, KIND_CANCEL, yours, "yours")
-    assert board.pull(*another, KIND_CANCEL, mine, "another")
-    assert board.pull(*board.allot_word(), KIND_CANCEL, yours, "a third")
+    assert board.pull(*word, KIND_CANCEL, board.row(yours), "yours")
+    assert board.pull(*another, KIND_CANCEL, board.row(mine), "another")
+    assert board.pull(*board.allot_word(), KIND_CANCEL, board.row(yours), "a third")
     assert board.read(*word) == (KIND_CANCEL, yours, "yours")
     assert board.read(*another) == (KIND_CANCEL, mine, "another")
 
@@ -103,7 +103,7 @@ def test_S8_a_reason_is_laid_by_only_where_it_was_the_first(board: Board) -> Non
 @pytest.mark.parametrize("text", ["x" * 5000, "ö" * 5000, "€" * 5000, "\udcff bad", ""])
 def test_long_and_odd_messages(board: Board, text: str) -> None:
     word = board.allot_word()
-    board.pull(*word, KIND_CANCEL, 3, text)
+    board.pull(*word, KIND_CANCEL, board.row(3), text)
     pulled = board.read(*word)
     assert pulled is not None
     message = pulled.message
@@ -162,7 +162,7 @@ def test_a_nudge_is_no_pull_and_takes_none_away(board: Board) -> None:
         seen.append(board.quick[at])
         assert board.is_clear(slot, clear) and board.read(slot, clear) is None
     assert len(set(seen)) == 3
-    assert board.pull(slot, clear, KIND_CANCEL, 7, "why")
+    assert board.pull(slot, clear, KIND_CANCEL, board.row(7), "why")
     board.nudge(slot)
     assert not board.is_clear(slot, clear) and not board.pull(slot, clear, KIND_FAILURE)
     assert board.read(slot, clear) == (KIND_CANCEL, 7, "why")
@@ -272,7 +272,7 @@ def test_a_joined_board_is_the_same_board(board: Board) -> None:
     joined = Board.join(board.ident, os.dup(board.mem_fd), os.dup(board.bell_fd))
     try:
         word = board.allot_word()
-        assert joined.pull(*word, KIND_CANCEL, 0, "no row of its own")
+        assert joined.pull(*word, KIND_CANCEL, None, "no row of its own")
         assert board.read(*word) == (KIND_CANCEL, 0, "no row of its own")
         assert (board.owned, joined.owned) == (True, False)
     finally:

@@ -214,7 +214,7 @@ def test_what_does_not(running: RowView) -> None:
 
 
 def pull() -> None:
-    own_board().pull(current.slot, current.clear, KIND_CANCEL, 0, "why")
+    own_board().pull(current.slot, current.clear, KIND_CANCEL, None, "why")
 
 
 def order() -> None:

@@ -438,7 +438,7 @@ def test_the_reason_is_told() -> None:
             word = w.word()
             attempt = w.start(tell_reason, word=word)
             w.until_running(attempt)
-            w.board.pull(*word, kind, 0, message)
+            w.board.pull(*word, kind, None, message)
             assert w.read().value == (text, True)
 
 

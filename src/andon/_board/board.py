@@ -197,42 +197,57 @@ class Board:
         at = slot * 4 + _NUDGES
         self._quarters[at] = (self._quarters[at] + 1) % 65536
 
-    def pull(self, slot: int, clear: int, kind_code: int, row: int = 0, message: str = "") -> bool:
+    def pull(
+        self, slot: int, clear: int, kind_code: int, row: RowView | None = None, message: str = ""
+    ) -> bool:
         """Stop everyone who reads this word; True where it was not yet stopped.
 
-        `message` goes to the puller's row, or to the word's note where it has none (row 0): each
+        `row`: the puller's, if he has one; his `message` goes there, else to the word's note: each
         word has one of its own, as long as it is in use.
         """
-        if not self.is_clear(slot, clear):
+        if self.words[slot] & REST != clear:
             return False
-        if message:
-            if row:
-                self._lay_by(row)
-            (self.row(row) if row else self._note(slot)).write_cord(slot, clear, message)
-        self.words[slot] = clear | row << 4 | kind_code
+        if row is None:
+            if message:
+                self._note(slot).write_cord(slot, clear, message)
+            self.words[slot] = clear | kind_code
+        else:
+            if message:
+                if row.has_cord:
+                    self._lay_by(row)
+                row.write_cord(slot, clear, message)
+            self.words[slot] = clear | row.number << 4 | kind_code
         self.ring()
         return True
 
-    def read(self, slot: int, clear: int) -> Pulled | None:
-        """What the word says; None while it is clear."""
+    def puller(self, slot: int, clear: int) -> tuple[int, int] | None:
+        """The reason's code, and the row of who pulled the word; None while it is clear."""
         value = int(self.words[slot]) & REST
         if value == clear:
             return None
         if value >> 32 != clear >> 32:
-            return Pulled((0, 0, ""))
-        row = value >> 4 & 0xFFF
+            return 0, 0
+        return value & 0xF, value >> 4 & 0xFFF
+
+    def read(self, slot: int, clear: int) -> Pulled | None:
+        """What the word says; None while it is clear."""
+        found = self.puller(slot, clear)
+        if found is None:
+            return None
+        kind, row = found
         message = self.row(row).read_cord(slot, clear) if row else ""
-        return Pulled((value & 0xF, row, message or self._note(slot).read_cord(slot, clear)))
+        if not message and kind:
+            message = self._note(slot).read_cord(slot, clear)
+        return Pulled((kind, row, message))
 
     def _note(self, slot: int) -> RowView:
         return self.row(ROWS + self._noted[slot])
 
-    def _lay_by(self, number: int) -> None:
+    def _lay_by(self, row: RowView) -> None:
         """What this row has said goes to the note of the word that it was said of."""
-        row = self.row(number)
         slot, clear = row.cord
         message = row.read_cord(slot, clear)
-        if message and self.words[slot] & REST & ~0xF == clear | number << 4:
+        if message and self.words[slot] & REST & ~0xF == clear | row.number << 4:
             self._note(slot).write_cord(slot, clear, message)
 
     # Rows ----------------------------------------------------------------------------------------
@@ -247,8 +262,9 @@ class Board:
                 raise RuntimeError(
                     f"{ROWS - 1} workers are in use in this process; close some pools"
                 ) from None
-        self._lay_by(number)
-        self.row(number).wipe()
+        row = self.row(number)
+        self._lay_by(row)
+        row.wipe()
         self.tray(number).clear()
         return number
 

@@ -77,7 +77,8 @@ class Fates(Moves):
             group.reason, group.verdict = reason, _VERDICTS[kind]
         trigger = GroupTrigger.DRAIN if soon else GroupTrigger.CANCEL
         cancelling = GROUP_TABLE[group.state, trigger] is GroupState.CANCELLING
-        if cancelling and group.state is not GroupState.CANCELLING:
+        newly = cancelling and group.state is not GroupState.CANCELLING
+        if newly:
             self._out.append(PullWord(group.id, group.reason))  # before anyone is told (S6)
         self._move_group(group, trigger, reason)
         if first:
@@ -85,10 +86,12 @@ class Fates(Moves):
             pending, group.pending = group.pending, OrderedDict()
             if pending:
                 del self._ready[group.id]
-        if cancelling:
+        if newly:
             for task in group.live.values():
                 self._note_stop(task, StopCause.GROUP)
-            if group.live:
+        if cancelling:
+            # Who has been asked is asked again only where it may be harder.
+            if group.live and (newly or grace is not None or kill_after is not None):
                 self._out.append(StopGroup(group.id, group.grace, group.kill_after))
         elif first and group.live:
             self._out.append(StopGroup(group.id, group.grace, group.kill_after, soon=True))

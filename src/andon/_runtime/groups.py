@@ -81,7 +81,7 @@ class Group:
         self.closed = False
         self.stopped = False  # its word is pulled: it does not merely drain; set under the lock
         self.in_main = False  # opened in the main thread: Ctrl-C stops it
-        self.changed = Wakeup()  # at the decision and at the end
+        self.ended = Wakeup()  # told once, for each wake-up of a waiter holds up who drives
         self.on_stopping: list[Callable[[], None]] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -159,7 +159,7 @@ class Group:
     def wait_closed(self) -> None:
         """Block until the group is over. Bounded by its ladder (S21)."""
         self.runtime.wait(
-            self.changed, lambda: self.closed or self.runtime.crashed is not None
+            self.ended, lambda: self.closed or self.runtime.crashed is not None
         )
         self.runtime.check_crash()
 

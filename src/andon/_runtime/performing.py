@@ -88,6 +88,7 @@ class Performer:
         for future in waiting:
             future.broken(self.crashed)
         for group in groups:
+            group.ended.notify()
             self._notify(group)
         self.idle.notify()
         self.wake()
@@ -299,13 +300,13 @@ class Performer:
             self.idle.notify()
 
     def _notify(self, group: Group) -> None:
-        group.changed.notify()
         for callback in group.on_stopping:
             callback()
 
     def _closed(self, group: Group) -> None:
         group.token._on_cancel = None
         group.closed = True
+        group.ended.notify()
         self._notify(group)
         group.on_stopping.clear()  # what listens to a group most often refers to it
         group.streams.clear()

@@ -51,9 +51,9 @@ class Answers:
         assert current.board is not None and current.row is not None
         self._channel = channel
         self._board = current.board
-        self._row_number = current.row.number
-        self._cells = current.row.cells
-        self._tray = current.board.tray(self._row_number)
+        self._row = current.row
+        self._cells = self._row.cells
+        self._tray = current.board.tray(self._row.number)
         self._outbox = Outbox(channel, self._tray)
         self._main = main_by_reference
         self._pickling = Pickling(main_by_reference, homeward=True)
@@ -252,7 +252,7 @@ class Answers:
         """Pull the cord, unless it is: the siblings see it even while the parent is busy (S11)."""
         slot, clear = current.slot, current.clear
         if self._board.is_clear(slot, clear):
-            self._board.pull(slot, clear, _board.KIND_FAILURE, self._row_number, describe(error))
+            self._board.pull(slot, clear, _board.KIND_FAILURE, self._row, describe(error))
             # On busy cores those whom the bell has woken stand behind us: the siblings' stop
             # comes before our report.
             _give_way()

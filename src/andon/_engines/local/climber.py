@@ -77,7 +77,8 @@ class Climber:
         if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
             if _is_cut(worker.stack) and worker.pid is not None and children.wants_core(worker.pid):
                 ladder.dump_waits(now)
-        while (step := ladder.due(now, used, shield)) is not None:
+        while (at := ladder.next_at(used, shield)) <= now:
+            step = ladder.due(now, used, shield)
             if step is Step.INTERRUPT:
                 worker.order(attempt, int(step))
                 worker.interrupt()
@@ -93,7 +94,6 @@ class Climber:
                 worker.killed = True
                 self._crew.kill(worker)
         worker.cancel_timers()
-        at = ladder.next_at(used, shield)
         if at != math.inf:
             worker.timer = self._timers.at(at, partial(self._climb_on, worker))
 
@@ -118,6 +118,4 @@ def _is_cut(stack: bytearray) -> bool:
 
 def _tells(worker: WorkerProcess, attempt: Attempt) -> bool:
     """Has this very worker pulled its group's word, since its task failed (S11)?"""
-    pulled = attempt.group.token._pulled()
-    mine = KIND_FAILURE, worker.row_number
-    return pulled is not None and (pulled.kind, pulled.row) == mine
+    return attempt.group.token._puller() == (KIND_FAILURE, worker.row_number)
