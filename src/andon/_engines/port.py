@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 @record(eq=False)
 class GroupRef:
     """A group as an engine sees it: a number, the word that stops it, and the times of its ladder,
-    which a group that is opened inside one of its tasks must undercut (S37)."""
+    which a group that is opened inside one of its tasks must undercut (S37). `stopping`: the engine
+    has been told to stop all of it; its own to note."""
 
     id: int
     token: Token
     grace: float = 0.0
     kill_after: float = 0.0
+    stopping: bool = False
 
 
 @record(eq=False)

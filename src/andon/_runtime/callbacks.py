@@ -44,7 +44,7 @@ class CallbackThread:
 
     def is_current(self) -> bool:
         """Is the calling thread the one that runs them?"""
-        return threading.current_thread() is self._thread
+        return self._thread is not None and threading.current_thread() is self._thread
 
     def close(self, within: float) -> None:
         """Run what is left, then end the thread; waits up to `within` seconds for it."""

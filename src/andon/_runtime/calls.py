@@ -99,6 +99,10 @@ class Calls:
         """May the next be handed to the machine?"""
         return self.ahead is None and not self.flow.full()
 
+    def free(self) -> bool:
+        """May one that comes now go to the machine at once, and alone?"""
+        return not (self._count or self.handing) and self.may_go()
+
     def add(self, future: Future[Any]) -> None:
         """It waits."""
         self._waiting.append(future)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 _OVER = (*_CANCELLED, FINISHED)
 
-# Held while a future gets its lock, and while one that has none is told its value: so whoever makes
+# Held while a future gets its lock, and while one that has none is told its end: so whoever makes
 # one finds a future that is over, or is told. Nothing is called or made under it: no finalizer may
 # come in between, and wait there for the runtime's lock, whose holder waits for this one.
 _making = threading.RLock()
@@ -250,10 +250,16 @@ class Future(_Future[T], Generic[T]):
         self._let_go()
 
     def _fail(self, error: BaseException) -> None:
-        try:
-            self.set_exception(error)
-        except InvalidStateError:
-            pass
+        with _making:
+            made = self._made
+            if made is None:
+                self._exception = error
+                self._stored = FINISHED
+        if made is not None:
+            try:
+                self.set_exception(error)
+            except InvalidStateError:
+                pass
         self._let_go()
 
     def _let_go(self) -> None:
@@ -262,6 +268,16 @@ class Future(_Future[T], Generic[T]):
             self._waking.notify()
 
     def _stop(self, error: TaskCancelledError) -> None:
+        with _making:
+            made = self._made
+            if made is None:
+                self._cancelled_error = error
+                self._stored = CANCELLED_AND_NOTIFIED
+        if made is not None:
+            self._stop_locked(error)
+        self._let_go()
+
+    def _stop_locked(self, error: TaskCancelledError) -> None:
         with self._condition:
             told = self._stored == FINISHED  # by the user himself
             if not told:
@@ -272,7 +288,6 @@ class Future(_Future[T], Generic[T]):
                 self._condition.notify_all()
         if not told:
             self._invoke_callbacks()
-        self._let_go()
 
     def _invoke_callbacks(self) -> None:
         lock = self._condition

@@ -158,9 +158,10 @@ class Group:
 
     def wait_closed(self) -> None:
         """Block until the group is over. Bounded by its ladder (S21)."""
-        self.runtime.wait(
-            self.ended, lambda: self.closed or self.runtime.crashed is not None
-        )
+        if not self.closed:
+            self.runtime.wait(
+                self.ended, lambda: self.closed or self.runtime.crashed is not None
+            )
         self.runtime.check_crash()
 
 

@@ -74,7 +74,7 @@ class InterruptBridge:
 
     def hold(self) -> bool:
         """Stand in for the default handler; False where this is not the main thread."""
-        if threading.current_thread() is not threading.main_thread():
+        if not gate.on_main():
             return False
         self._holds += 1
         if get_handler(signal.SIGINT) is signal.default_int_handler:
@@ -86,7 +86,7 @@ class InterruptBridge:
         self._holds = max(0, self._holds - 1)
         if (
             self._holds == 0
-            and threading.current_thread() is threading.main_thread()
+            and gate.on_main()
             and get_handler(signal.SIGINT) is self.handler
         ):
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -132,7 +132,8 @@ class Runtime(Waits):
             self._groups[ident] = group
             self._take(opened)
             token._on_cancel = lambda message: self.stop(group, ReasonKind.CANCEL, message)
-            check_links(group, self._take)
+            if group.links:
+                check_links(group, self._take)
         self._deliver()
         return group
 

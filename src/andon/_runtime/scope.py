@@ -9,7 +9,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from contextvars import Token as Reset
 from typing import Any
@@ -162,8 +161,10 @@ class Scope(Leaving):
     def unbind(self) -> None:
         """It is so no more."""
         if self._reset is not None:
-            with suppress(ValueError):  # left in another context than it was entered in
+            try:
                 _body.reset(self._reset)
+            except ValueError:  # left in another context than it was entered in
+                pass
             self._reset = None
 
     def close(self) -> bool:
@@ -186,7 +187,8 @@ def check_common(
     deadline: Any, grace: Any, kill_after: Any, timeout: Any, policy: Any, token: Any
 ) -> Times:
     """What every surface takes, checked before anything is opened; gives the four times."""
-    make_policy(policy)
+    if policy is not None:
+        make_policy(policy)
     if token is not None and not isinstance(token, Token):
         raise TypeError(f"token must be an andon.Event, not {token!r}")
     return (

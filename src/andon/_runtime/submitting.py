@@ -99,9 +99,13 @@ class Submitter(Performer):
                 check_room(TO_SUBMIT)
             future._index = group.next_index
             group.next_index += 1
-            calls.add(future)  # if there is no room for that, nothing was submitted
-            group.stats.submitted += 1
-            self._go_on(group)
+            if calls.free():
+                group.stats.submitted += 1
+                self._hand_over_alone(future, group)
+            else:
+                calls.add(future)  # if there is no room for that, nothing was submitted
+                group.stats.submitted += 1
+                self._go_on(group)
         if self._notices:
             if has_room():
                 self._deliver()
@@ -217,6 +221,17 @@ class Submitter(Performer):
                 task.group.id, task.id, task.index, task.size, task.timeout, counted, cancelled
             )
         )
+
+    def _hand_over_alone(self, future: Future[Any], group: Group) -> None:
+        """No other waits, and this one need not."""
+        calls = group.calls
+        calls.handing = True
+        try:
+            calls.ahead = task = self._task_of(group, future._packed, [future])
+            self._hand_over(task, counted=True)
+        finally:
+            calls.handing = False
+        self._cancel_late(group)
 
     def _hand_over_calls(self, group: Group, every: bool = False) -> None:
         """The next of those that wait, where none of them waits in the machine; or `every` one."""

@@ -28,28 +28,27 @@ class Watched(Protocol):
 
 
 class Watcher:
-    """Reads the counts until closed. Without a reporter it does nothing and has no thread."""
+    """Reads the counts until closed, in a thread of its own."""
 
-    def __init__(self, group: Watched, reporter: Reporter | None, total: int | None) -> None:
+    def __init__(self, group: Watched, reporter: Reporter, total: int | None) -> None:
         self._group = group
         self._reporter = reporter
         self._total = total
         self._began = time.monotonic()
         self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-        if reporter is not None:
-            self._tell(lambda: reporter.start(total))
-            self._thread = threading.Thread(target=self._loop, name="andon-progress", daemon=True)
-            start(self._thread)
+        self._tell(lambda: reporter.start(total))
+        self._thread: threading.Thread | None = threading.Thread(
+            target=self._loop, name="andon-progress", daemon=True
+        )
+        start(self._thread)
 
     def close(self) -> None:
         """The group is over: show its last counts."""
         thread, self._thread = self._thread, None
-        if thread is not None and self._reporter is not None:
+        if thread is not None:
             self._over.set()
             thread.join(1.0)
-            reporter = self._reporter
-            self._tell(lambda: reporter.finish(self._snapshot(), self._group.reason))
+            self._tell(lambda: self._reporter.finish(self._snapshot(), self._group.reason))
 
     def _loop(self) -> None:
         shown: Any = None
@@ -58,9 +57,7 @@ class Watcher:
             counts = (snapshot.finished, snapshot.running, snapshot.total)
             if counts != shown:
                 shown = counts
-                reporter = self._reporter
-                assert reporter is not None
-                self._tell(lambda r=reporter, s=snapshot: r.update(s))
+                self._tell(lambda s=snapshot: self._reporter.update(s))
 
     def _snapshot(self) -> Progress:
         stats = self._group.stats
@@ -84,6 +81,7 @@ class Watcher:
             complain("a progress reporter raised")
 
 
-def watch(group: Watched, progress: Any, total: int | None = None) -> Watcher:
-    """Show `group` to what a `progress=` argument asks for."""
-    return Watcher(group, reporter_for(progress), total)
+def watch(group: Watched, progress: Any, total: int | None = None) -> Watcher | None:
+    """Show `group` to what a `progress=` argument asks for, if to anybody."""
+    reporter = None if progress is None else reporter_for(progress)
+    return None if reporter is None else Watcher(group, reporter, total)

@@ -73,7 +73,7 @@ class Climber:
         ladder, attempt = worker.ladder, worker.attempt
         if ladder is None or attempt is None or worker.dead_at is not None:
             return
-        used, shield = worker.used_token, worker.shield_until
+        used, shield = worker.token_use
         if ladder.step is Step.DUMP and now >= ladder.next_at(used, shield):
             if _is_cut(worker.stack) and worker.pid is not None and children.wants_core(worker.pid):
                 ladder.dump_waits(now)

@@ -22,11 +22,12 @@ from functools import partial
 from typing import Any
 
 from andon._board import LONGEST, POLL_SECONDS, joined, own_board
-from andon._core.events import AttemptEnded, Broke
+from andon._core.events import AttemptEnded, Broke, Event
 from andon._engines.cpus import cpu_count
 from andon._engines.local import inbox, system
 from andon._engines.local.climber import Climber
 from andon._engines.local.crew import Crew
+from andon._engines.local.frames import Frame
 from andon._engines.local.handed_down import pack_initializer
 from andon._engines.local.hunger import Hunger
 from andon._engines.local.ledger import Ledger
@@ -173,6 +174,7 @@ class LocalEngine:
             if soon:
                 self._overdue.ask(worker, a)
             else:
+                a.group.stopping = a.group.stopping or a.group.id == group
                 self._climber.stop(worker, now, grace, kill_after)
         if attempt is not None and not soon:
             own_board().ring()
@@ -202,11 +204,11 @@ class LocalEngine:
             for handle in handlers:
                 handle()
             rang, self._ledger.rang = self._ledger.rang or self._deaf, False
+            out = [] if rang else self._take_note()
         if rang:
             self._post([Rang()])
-        with self._config.lock:
-            self._take_note()
-            out, self._ledger.out = self._ledger.out, []
+            with self._config.lock:
+                out = self._take_note()
         if out:
             self._post(inbox.decode(out))
         with self._config.lock:  # somebody may wait for what was posted, and for nothing of this
@@ -278,13 +280,14 @@ class LocalEngine:
 
     # Taking note ---------------------------------------------------------------------------------
 
-    def _take_note(self) -> None:
+    def _take_note(self) -> list[Frame | Event]:
         ledger = self._ledger
         ledger.take()
         self._crew.attend()
         self._timers.run(time.monotonic())
         ledger.take()  # of those whose death was found just now
-        ledger.out += self._overdue.given_back()
+        out, ledger.out = ledger.out + self._overdue.given_back(), []
+        return out
 
     def _broke(self, message: str, error: PoolBrokenError) -> None:
         self._broken = True
@@ -320,7 +323,7 @@ class LocalEngine:
 
 def _row(worker: WorkerProcess) -> Row:
     row, attempt = worker.row, worker.attempt
-    begun = worker.begun
+    used, shield = worker.token_use
     index = row.index
     if attempt is not None and not attempt.lo <= index < attempt.hi:
         index = attempt.lo
@@ -330,8 +333,8 @@ def _row(worker: WorkerProcess) -> Row:
         attempt=None if attempt is None else attempt.id,
         index=index,
         phase=row.phase_name,
-        started_at=row.started_at if begun else None,
-        used_token=worker.used_token,
-        shield_until=worker.shield_until,
+        started_at=row.started_at if worker.begun else None,
+        used_token=used,
+        shield_until=shield,
         stopping=worker.ladder is not None,
     )

@@ -44,9 +44,9 @@ class Hunger:
 
     def felt(self, idle: list[WorkerProcess]) -> None:
         """These are idle and there is nothing to give them, and we are about to wait."""
-        if self._timer is not None:
-            return
         spans = self._spans
+        if self._timer is not None or not spans:
+            return
         for worker in [w for w, attempt in spans.items() if _is_over(w, attempt)]:
             del spans[worker]
         if any(_left(worker, attempt) for worker, attempt in spans.items()):

@@ -78,9 +78,11 @@ class Ledger:
         if not worker.fresh:
             self.read.append(worker)
         worker.note(frames)
-        for frame in frames:
-            if frame[0] in _TELLS_OF_A_WORD:
-                self.rang = True
+        attempt = worker.attempt
+        if attempt is None or not attempt.group.stopping:  # else that is known
+            for frame in frames:
+                if frame[0] in _TELLS_OF_A_WORD:
+                    self.rang = True
 
     # Taking note ---------------------------------------------------------------------------------
 

@@ -172,15 +172,13 @@ class WorkerProcess:
         return self.attempt is not None and self.row.attempt == self.attempt.id
 
     @property
-    def used_token(self) -> bool:
-        """Has the running task used its token (S15)? One that has not begun has not."""
-        return self.begun and self.row.used
-
-    @property
-    def shield_until(self) -> float | None:
-        """Until when the running task is shielded (S18)."""
-        ns = self.row.shield_until_ns if self.begun else 0
-        return ns / 1e9 if ns else None
+    def token_use(self) -> tuple[bool, float | None]:
+        """Has the running task used its token (S15), and until when does it hold stops back (S18)?
+        One that has not begun does neither."""
+        if not self.begun:
+            return False, None
+        ns = self.row.shield_until_ns
+        return self.row.used, ns / 1e9 if ns else None
 
     @property
     def flushes(self) -> bool:
