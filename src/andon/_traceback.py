@@ -41,8 +41,9 @@ def members_of(error: BaseException) -> tuple[BaseException, ...]:
     return found
 
 
-def tell(error: BaseException, skip: tuple[str, ...] = ()) -> Story:
-    """What `show` needs. Frames at the start whose file's name begins as in `skip` are left out.
+def tell(error: BaseException, skip: tuple[str, ...] = (), text: str | None = None) -> Story:
+    """What `show` needs. Frames at the start whose file's name begins as in `skip` are left out;
+    `text` is what `describe` has made of the error, if it has.
 
     Never raises: user code that does (`__str__`, notes) is named in the text.
     """
@@ -56,7 +57,7 @@ def tell(error: BaseException, skip: tuple[str, ...] = ()) -> Story:
 
             return "".join(traceback.format_exception(type(error), error, tb))
         notes: list[str] = getattr(error, "__notes__", [])
-        return frames, "\n".join([describe(error), *notes, ""])
+        return frames, "\n".join([text or describe(error), *notes, ""])
     except BaseException as worse:
         last = f"{describe(error)}\n(what else it has to say cannot be shown: {describe(worse)})\n"
         frames = _frames(tb)

@@ -7,6 +7,7 @@ from typing import Any
 # What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
 MP_MAIN = "__mp_main__"
 MAINS = ("__main__", MP_MAIN)
+_SAYS_NOTHING = {f"{module}." for module in ("builtins", *MAINS)}
 
 # As they are, whatever the class says.
 _qualname = type.__dict__["__qualname__"].__get__
@@ -15,15 +16,18 @@ _args = BaseException.__dict__["args"].__get__
 
 def describe(error: BaseException) -> str:
     """`Type: message`, whatever the error's own `__str__` does."""
-    name = type_name(error)
-    text = message_of(error)
-    return f"{name}: {text}" if text else name
+    return as_text(type_name(error), message_of(error))
+
+
+def as_text(name: str, message: str) -> str:
+    """A type's name and a message as one."""
+    return f"{name}: {message}" if message else name
 
 
 def type_name(error: BaseException) -> str:
     """The error's type, with its module where that says something."""
     full, name = class_names(type(error))
-    return name if full in {f"{module}.{name}" for module in ("builtins", *MAINS)} else full
+    return name if full[: -len(name)] in _SAYS_NOTHING else full
 
 
 def class_names(kind: type) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import dumps
 from andon._traceback import show
-from andon._words import describe, message_of, short, type_name
+from andon._words import as_text, message_of, short, type_name
 from andon._worker import children, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
@@ -35,6 +35,9 @@ from andon._worker.state import current
 _give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
 _NEVER_STARTED = "never-started"
 _END_WITHIN = 0.05  # seconds: after SIGKILL
+
+Said = tuple[str, str]
+"""The name of an error's type, and its message."""
 
 
 class Answers:
@@ -123,8 +126,9 @@ class Answers:
         with it."""
         now = time.monotonic()
         self._check_self()
+        said: Said | None = None
         if fatal and held[1] is not None and not current.stopping():
-            self._pull(held[1])  # before anything else (S11)
+            said = self._pull(held[1])  # before anything else (S11)
         self._note_ended()
         signals.reinstall()
         end = self._last() if last or (current.interrupted and not self._reuse_interrupted) else 0
@@ -138,7 +142,7 @@ class Answers:
         if held[1] is not None:
             halt = find_halt(held[1])  # also of a checkpoint in the value's own `__reduce__` (S52)
             if halt is None:
-                return self._failure(held, index, started, stage, fatal, end, now)
+                return self._failure(held, index, started, stage, fatal, end, now, said)
             by, held[0] = halt
             halt = None
             self._halted(held, by, index, started, now, end)
@@ -204,10 +208,12 @@ class Answers:
         fatal: int,
         end: int,
         now: float | None = None,
+        said: Said | None = None,
     ) -> bool:
         """Tell first, format later (S11): the stop word, then the fact. True: attempt over.
 
         `held` is [what was made of the item so far, the error]; emptied before the answer.
+        `said`: what the error has been asked for, if it has.
         """
         self._check_self()
         self._cells[_row.PHASE] = _row.PICKLING
@@ -216,12 +222,10 @@ class Answers:
             held.clear()  # its arguments have looked whether they should stop: no failure (S16)
             self._never_started(index)
             return True
-        if fatal:
-            self._pull(error)
+        name, text = said or (self._pull(error) if fatal else _say(error))
         if current.cut_short():
             end |= _wire.LAST
-        name = type_name(error)
-        message: Any
+        message: Any = text
         if stage == _wire.STAGE_RESULT:
             told = explain(
                 error,
@@ -231,10 +235,8 @@ class Answers:
                 caught=BaseException,  # a `__reduce__` may raise SystemExit as well
                 to_worker=False,
             )[0]
-            message = (told, message_of(error), short(held[0]))
-        else:
-            message = message_of(error)
-        story = tell_error(error)
+            message = (told, text, short(held[0]))
+        story = tell_error(error, as_text(name, text))
         drop_traces(error)
         body = b""
         if stage == _wire.STAGE_CALL:
@@ -248,14 +250,15 @@ class Answers:
         self._answer(_wire.FAILURE, end, (index, started, now, stage, name, message, story), body)
         return bool(end & _wire.LAST)
 
-    def _pull(self, error: BaseException) -> None:
+    def _pull(self, error: BaseException) -> Said:
         """Pull the cord, unless it is: the siblings see it even while the parent is busy (S11)."""
-        slot, clear = current.slot, current.clear
-        if self._board.is_clear(slot, clear):
-            self._board.pull(slot, clear, _board.KIND_FAILURE, self._row, describe(error))
+        name, text = said = _say(error)
+        word = current.slot, current.clear
+        if self._board.pull(*word, _board.KIND_FAILURE, self._row, as_text(name, text)):
             # On busy cores those whom the bell has woken stand behind us: the siblings' stop
             # comes before our report.
             _give_way()
+        return said
 
     def _dumps_error(self, error: BaseException) -> bytes:
         """The exception, or nothing where it cannot travel: its text does in any case."""
@@ -327,3 +330,8 @@ class Answers:
         flush_streams()
         os._exit(0)
 
+
+
+def _say(error: BaseException) -> Said:
+    """Asked once: that may be code of the user's."""
+    return type_name(error), message_of(error)

@@ -77,10 +77,13 @@ def find_halt(error: BaseException) -> Halt | None:
     mark = current.mark_of(error)
     if mark is not None:
         return mark, None
+    members = members_of(error)
+    if not members and cause_of(error) is None and context_of(error) is None:
+        return None  # as most are
     mark = _mark_within(error)
     if mark is None:
         return None
-    if members_of(error):
+    if members:
         group: Any = error
         try:
             rest = group.split(lambda exc: current.mark_of(exc) is not None)[1]
@@ -105,9 +108,9 @@ def _mark_within(error: BaseException) -> str | None:
     return None
 
 
-def tell_error(error: BaseException) -> Story:
-    """Its traceback, from the user's own first frame on."""
-    return tell(error, _LIBRARY)
+def tell_error(error: BaseException, text: str | None = None) -> Story:
+    """Its traceback, from the user's own first frame on; `text`: what `describe` made of it."""
+    return tell(error, _LIBRARY, text)
 
 
 def drop_traces(error: BaseException) -> None:

@@ -110,9 +110,8 @@ class Loop(Runs):
             raise make()
 
         error: BaseException = careful_call(fail, (lambda: ValueError("warming up"),), {})[1]
-        describe(error)
         find_halt(error)
-        tell_error(error)
+        tell_error(error, describe(error))
         self._dumps_error(error)
         find_halt(careful_call(fail, (lambda: current.cancelled(BY_TOKEN),), {})[1])
 
