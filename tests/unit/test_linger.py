@@ -44,7 +44,7 @@ def test_it_ends_in_time_and_gives_way_between_two_looks(
 ) -> None:
     clock.step = linger.LINGER / 4
     seen: list[str] = []
-    monkeypatch.setattr(linger, "_yield", lambda: seen.append("yield"))
+    monkeypatch.setattr(linger, "give_way", lambda: seen.append("yield"))
     assert not linger.linger(lambda: bool(seen.append("look")))
     assert seen == ["look", "yield"] * 3 + ["look"]
 

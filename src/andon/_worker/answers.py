@@ -14,7 +14,6 @@ from __future__ import annotations
 import _thread
 import os
 import time
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from andon import _board, _wire
@@ -26,13 +25,12 @@ from andon._buffers.ring import Ring
 from andon._pickling import dumps
 from andon._traceback import show
 from andon._words import as_text, message_of, short, type_name
-from andon._worker import children, signals
+from andon._worker import children, linger, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
 from andon._worker.outbox import Outbox
 from andon._worker.state import current
 
-_give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: None)
 _NEVER_STARTED = "never-started"
 _END_WITHIN = 0.05  # seconds: after SIGKILL
 
@@ -257,7 +255,7 @@ class Answers:
         if self._board.pull(*word, _board.KIND_FAILURE, self._row, as_text(name, text)):
             # On busy cores those whom the bell has woken stand behind us: the siblings' stop
             # comes before our report.
-            _give_way()
+            linger.give_way()
         return said
 
     def _dumps_error(self, error: BaseException) -> bytes:
@@ -325,7 +323,7 @@ class Answers:
     def _leave(self) -> NoReturn:
         self._check_self()
         # To end takes the kernel a millisecond; whom our answer has woken may stand behind us.
-        _give_way()
+        linger.give_way()
         # May block on a reader that does not read; the parent waits `kill_after` at most (S21).
         flush_streams()
         os._exit(0)

@@ -16,7 +16,8 @@ LINGER = 0.0002  # seconds
 WORTH = 0.0003  # that a wait may take and lingering would have been worth it: to wake is in it
 
 clock = time.perf_counter  # `monotonic` ticks every 15 ms on some systems
-_yield: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
+# Whoever else wants this core has it first.
+give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 def linger(come: Callable[[], bool]) -> bool:
@@ -25,5 +26,5 @@ def linger(come: Callable[[], bool]) -> bool:
     while not come():
         if clock() >= end:
             return False
-        _yield()
+        give_way()
     return True

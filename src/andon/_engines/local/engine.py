@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 from andon._board import LONGEST, POLL_SECONDS, joined, own_board
+from andon._board.row import RUNNING
 from andon._core.events import AttemptEnded, Broke, Event
 from andon._engines.cpus import cpu_count
 from andon._engines.local import inbox, system
@@ -40,6 +41,7 @@ from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Capabilities, Config, Row
 from andon._pickling import foresee, take_main
+from andon._worker import linger
 from andon.errors import PoolBrokenError
 
 RETIRE_WITHIN = 0.5  # for idle workers, when the pool closes
@@ -205,6 +207,9 @@ class LocalEngine:
                 handle()
             rang, self._ledger.rang = self._ledger.rang or self._deaf, False
             out = [] if rang else self._take_note()
+            heeded = rang and not self._deaf and self._all_heed()
+        if heeded:
+            self._let_tell()
         if rang:
             self._post([Rang()])
             with self._config.lock:
@@ -277,6 +282,23 @@ class LocalEngine:
 
     def _hear(self) -> None:
         self._ledger.rang = True
+
+    def _all_heed(self) -> bool:
+        """Whichever word was pulled: is there no task that needs a signal of ours to stop?"""
+        return not any(
+            worker.begun and worker.row.phase == RUNNING and not worker.row.used
+            for worker in self._crew.workers.values()
+        )
+
+    def _let_tell(self) -> None:
+        """Have those tell what they have to whose word has woken us, perhaps on their own core: the
+        one that has failed, and those that unwind. What they tell is then seen to all at once."""
+        linger.give_way()
+        handlers = self._poller.wait(0)
+        with self._config.lock:
+            for handle in handlers:
+                handle()
+            self._ledger.rang = False
 
     # Taking note ---------------------------------------------------------------------------------
 
