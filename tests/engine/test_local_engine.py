@@ -34,7 +34,7 @@ from andon._engines.local.ledger import Ledger
 from andon._engines.local.lone import Lone
 from andon._engines.payloads import Rang
 from andon._engines.port import Attempt, Call, GroupRef
-from andon._worker import children, state
+from andon._worker import children, linger, state
 from andon.errors import InitializerError, PoolBrokenError, SerializationError
 from andon.outcome import StoppedBy
 from andon.token import Token
@@ -130,6 +130,34 @@ def test_when_a_word_was_pulled_the_puller_is_still_shown_with_its_attempt(
         second = d.submit(tasks.add, 1)
         d.finish(second)
         assert seen[0] == (first, 3, "ValueError: item 3")
+
+
+@pytest.mark.parametrize(
+    ("sibling", "polite"), [(tasks.check_loop, True), (tasks.nap, False)], ids=["loop", "nap"]
+)
+def test_S11_who_stop_by_themselves_tell_before_we_look(
+    start_method: str,
+    stage: MakeStage,
+    monkeypatch: pytest.MonkeyPatch,
+    sibling: Any,
+    polite: bool,
+) -> None:
+    """Where no signal of ours is wanted; and still the word is posted before what they tell."""
+    running = stage("running")
+    with driver(start_method, workers=2) as d:
+        ids = [d.submit(sibling, running)]
+        d.reached(running)
+        ways: list[bool] = []
+        monkeypatch.setattr(linger, "give_way", lambda: ways.append(d.group.token.is_set()))
+        posted: list[str] = []
+        d.on_post = lambda events: posted.extend(type(e).__name__ for e in events)
+        ids.append(d.submit(tasks.fail, "first", fatal=True))
+        d.until(lambda: "Rang" in posted and d.group.token.is_set())
+        assert any(ways) is polite
+        d.stop()
+        for ident in ids:
+            d.finish(ident)
+        assert posted.index("Rang") < posted.index("Failed")
 
 
 @pytest.mark.parametrize("how", ["exit", "interrupt", "generator"])

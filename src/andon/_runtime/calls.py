@@ -99,9 +99,14 @@ class Calls:
         """May the next be handed to the machine?"""
         return self.ahead is None and not self.flow.full()
 
-    def free(self) -> bool:
-        """May one that comes now go to the machine at once, and alone?"""
-        return not (self._count or self.handing) and self.may_go()
+    def lets_through(self) -> bool:
+        """May one that comes now go to the machine at once, and alone? Then it is on its way, and
+        whatever comes from here on is behind it."""
+        full = self.flow.full()
+        if full or self._count or self.handing or self.ahead is not None:
+            return False
+        self.handing = True
+        return True
 
     def add(self, future: Future[Any]) -> None:
         """It waits."""

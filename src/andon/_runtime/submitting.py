@@ -99,7 +99,7 @@ class Submitter(Performer):
                 check_room(TO_SUBMIT)
             future._index = group.next_index
             group.next_index += 1
-            if calls.free():
+            if calls.lets_through():
                 group.stats.submitted += 1
                 self._hand_over_alone(future, group)
             else:
@@ -223,9 +223,8 @@ class Submitter(Performer):
         )
 
     def _hand_over_alone(self, future: Future[Any], group: Group) -> None:
-        """No other waits, and this one need not."""
+        """It was let through."""
         calls = group.calls
-        calls.handing = True
         try:
             calls.ahead = task = self._task_of(group, future._packed, [future])
             self._hand_over(task, counted=True)

@@ -124,10 +124,10 @@ class Answers:
         with it."""
         now = time.monotonic()
         self._check_self()
+        self._note_ended()
         said: Said | None = None
         if fatal and held[1] is not None and not current.stopping():
             said = self._pull(held[1])  # before anything else (S11)
-        self._note_ended()
         signals.reinstall()
         end = self._last() if last or (current.interrupted and not self._reuse_interrupted) else 0
         stage = _wire.STAGE_CALL
