@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from tests.facades.tasks import (
     square,
     token_loop,
 )
-from tests.support import PATIENCE, Stage, alive, run_python, wait_gone
+from tests.support import PATIENCE, Stage, alive, eventually, run_python, wait_gone
 
 MakeStage = Callable[..., Stage]
 Group = andon.aio.TaskGroup
@@ -108,6 +109,25 @@ def test_on_a_pool_without_a_thread_of_its_own() -> None:
     with andon.Pool(1) as pool:
         run(main())
     assert not [name for name in seen if "aio" in name or "packer" in name]
+
+
+@pytest.mark.parametrize("policy", [andon.fail_fast, andon.collect_all])
+def test_S5_a_body_that_holds_up_the_loop_finds_its_futures_done(policy: Any) -> None:
+    """What the pool has told meanwhile is told in the loop before the group is left."""
+
+    async def main() -> None:
+        for fn in (square, fail):
+            futures: list[andon.aio.Future[Any]] = []
+            with suppress(ExceptionGroup):
+                async with andon.aio.TaskGroup(pool=pool, policy=policy) as tg:
+                    futures.append(tg.submit(fn, 1))
+                    group = tg._entered().group
+                    eventually(lambda: group.stats.done == 1, what="done")  # noqa: B023
+            assert futures[0].done()
+            assert (futures[0].exception() is None) == (fn is square)
+
+    with andon.Pool(1) as pool:
+        run(main())
 
 
 def test_import_andon_leaves_asyncio_alone() -> None:

@@ -15,13 +15,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import wait
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
 import andon
+from andon._engines.port import Pace
 from andon._runtime import calls, submitting
+from andon._runtime.calls import Calls
 from andon._runtime.groups import Group
 from andon.outcome import StoppedBy, TaskState
 from tests.support import PATIENCE, Stage, dice, eventually
@@ -434,6 +436,42 @@ def test_what_a_finalizer_submits_or_cancels_harms_no_other_call(
         wait([future], PATIENCE)
         assert future.cancelled() or future.result(0) == value
     assert sum(f.cancelled() for f, _ in Submits.calls) <= len(Submits.calls) // 3 + 1
+
+
+def test_S3_a_finalizer_leaves_the_body_while_a_call_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the submitting thread, under the lock, between the look and the hand-over."""
+    with andon.Pool(1) as pool, andon.TaskGroup(pool=pool) as tg:
+        group = tg._entered().group
+        look, places = Calls.may_go, [0]
+
+        def may_go(calls: Calls) -> bool:
+            found = look(calls)
+            if calls is group.calls and places:
+                places.clear()
+                group.runtime.leave_body(group)
+            return found
+
+        monkeypatch.setattr(Calls, "may_go", may_go)
+        future = tg.submit(negate, 1)
+        assert not places
+        assert future.result(PATIENCE) == -1
+    assert (tg.verdict, tg.stats.submitted, tg.stats.succeeded) == (andon.Verdict.OK, 1, 1)
+
+
+def test_a_group_begins_with_what_others_have_found_and_keeps_it() -> None:
+    """Also where its first call went past those that wait."""
+    pace = Pace()
+    pace.together = 64
+    engine: Any = SimpleNamespace(slots=2, bundle=lambda packed: packed, pace=lambda packed: pace)
+    group = Calls(engine, andon.fail_fast(), calls.Waiting())
+    group.measured("packed", 1e-6)
+    assert group._most == pace.together == 128
+    group.measured("packed", 1e-6)
+    assert group._most == pace.together == 256
+    group.measured("packed", 0.001)  # that one took long
+    assert group._most == pace.together == 5
 
 
 def test_a_worker_for_one_task_gets_no_other(start_method: str) -> None:

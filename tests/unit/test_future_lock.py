@@ -17,6 +17,7 @@ import pytest
 from andon._runtime import futures as module
 from andon._runtime.future_lock import FutureLock
 from andon._runtime.futures import Future
+from andon.errors import TaskCancelledError
 
 HERE = (standard._base.__file__, threading.__file__, "future_lock.py", "futures.py", "wakeup.py")
 LONG = 20.0  # seconds
@@ -25,6 +26,26 @@ LONG = 20.0  # seconds
 # Where Python looks for signals: behind these.
 LOOKS = {dis.opmap[n] for n in ("CALL", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD", "CALL_KW")
          if n in dis.opmap}
+
+
+def test_the_first_end_stands() -> None:
+    """A pool that breaks down may tell of a future that is just being told its end."""
+    error, stop = ValueError("late"), TaskCancelledError("late")
+
+    def told(first: Callable[[Any], object], then: Callable[[Any], object]) -> Future[Any]:
+        future: Future[Any] = Future(None, None)  # type: ignore[arg-type]
+        first(future)
+        then(future)
+        return future
+
+    done = told(lambda f: f._succeed(5), lambda f: f._fail(error))
+    assert done.result(0) == 5
+    failed = told(lambda f: f._fail(error), lambda f: f._stop(stop))
+    assert failed.exception(0) is error and not failed.cancelled()
+    stopped = told(lambda f: f._stop(stop), lambda f: f._succeed(5))
+    assert stopped.cancelled()
+    with pytest.raises(TaskCancelledError):
+        stopped.result(0)
 
 
 class InterruptedHere(Exception):

@@ -1,7 +1,7 @@
 """A board: shared memory with stop words, rows and trays, and its bell.
 
 Invariants:
- 1. A word's value is `generation << 32` while clear, and `generation << 32 | row << 8 | kind`
+ 1. A word's value is `generation << 32` while clear, and `generation << 32 | row << 4 | kind`
     once pulled. It never goes back (S10); its slot's next user gets the next generation.
  2. So a token is stopped iff its word differs from the clear value that it was born with: a
     stale one reads as stopped, never as someone else's.
@@ -221,7 +221,8 @@ class Board:
         return True
 
     def puller(self, slot: int, clear: int) -> tuple[int, int] | None:
-        """The reason's code, and the row of who pulled the word; None while it is clear."""
+        """The reason's code, and the row of who pulled the word; None while it is clear. A stale
+        token's says nothing but zeros."""
         value = int(self.words[slot]) & REST
         if value == clear:
             return None

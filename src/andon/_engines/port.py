@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @record(eq=False)
 class GroupRef:
     """A group as an engine sees it: a number, the word that stops it, and the times of its ladder,
-    which a group that is opened inside one of its tasks must undercut (S37). `stopping`: the engine
-    has been told to stop all of it; its own to note."""
+    which a group that is opened inside one of its tasks must undercut (S37). `stopping`: some
+    attempt of it was stopped with all of it, and not merely to drain; the engine's own to note."""
 
     id: int
     token: Token

@@ -99,15 +99,6 @@ class Calls:
         """May the next be handed to the machine?"""
         return self.ahead is None and not self.flow.full()
 
-    def lets_through(self) -> bool:
-        """May one that comes now go to the machine at once, and alone? Then it is on its way, and
-        whatever comes from here on is behind it."""
-        full = self.flow.full()
-        if full or self._count or self.handing or self.ahead is not None:
-            return False
-        self.handing = True
-        return True
-
     def add(self, future: Future[Any]) -> None:
         """It waits."""
         self._waiting.append(future)
@@ -128,8 +119,7 @@ class Calls:
         """
         futures: list[Future[Any]] = []
         packed = next(self._take(futures, 1), None)
-        if self._new and self._bundle is not None and futures:
-            self._most = max(self._most, self._pace(packed).together)
+        self._find_pace(packed)
         # A worker's share of what waits in the pool, unless that is over sooner than it travels.
         share = -(-self._all.count // self._slots)
         most = min(self._most, self._count, max(share, self._worth))
@@ -156,14 +146,20 @@ class Calls:
 
     def measured(self, packed: Any, seconds: float, count: int = 1) -> None:
         """So long has a call taken, or each of so many."""
+        self._find_pace(packed)
+        self._new = False
         self.flow.measured(seconds, count)
         fits = int(_SECONDS / seconds) if seconds > 0 else _LONGEST
         # Grow by doubling, so that one short call among long ones does no harm.
         before, self._most = self._most, max(1, min(2 * self._most, fits, _LONGEST))
         self._worth = max(1, int(fits * (_SHORTEST / _SECONDS)))
-        self._new = False
         if self._most != before and self._bundle is not None and packed is not None:
             self._pace(packed).together = self._most
+
+    def _find_pace(self, packed: Any) -> None:
+        """Begin with what other groups have found of this function."""
+        if self._new and self._bundle is not None and packed is not None:
+            self._most = max(self._most, self._pace(packed).together)
 
     def _fewer(self, count: int) -> None:
         self._count -= count

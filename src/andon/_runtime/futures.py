@@ -239,7 +239,7 @@ class Future(_Future[T], Generic[T]):
     def _succeed(self, value: Any) -> None:
         with _making:
             made = self._made
-            if made is None:
+            if made is None and self._stored not in _OVER:
                 self._result = value
                 self._stored = FINISHED
         if made is not None:
@@ -252,7 +252,7 @@ class Future(_Future[T], Generic[T]):
     def _fail(self, error: BaseException) -> None:
         with _making:
             made = self._made
-            if made is None:
+            if made is None and self._stored not in _OVER:
                 self._exception = error
                 self._stored = FINISHED
         if made is not None:
@@ -270,7 +270,7 @@ class Future(_Future[T], Generic[T]):
     def _stop(self, error: TaskCancelledError) -> None:
         with _making:
             made = self._made
-            if made is None:
+            if made is None and self._stored not in _OVER:
                 self._cancelled_error = error
                 self._stored = CANCELLED_AND_NOTIFIED
         if made is not None:

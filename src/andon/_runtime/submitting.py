@@ -91,21 +91,29 @@ class Submitter(Performer):
         return future
 
     def _add(self, future: Future[Any], group: Group) -> None:
+        calls = group.calls
         with self._lock:
-            self._check_usable()
-            group.check()
-            calls = group.calls
-            if calls.ahead is None:
-                check_room(TO_SUBMIT)
-            future._index = group.next_index
-            group.next_index += 1
-            if calls.lets_through():
-                group.stats.submitted += 1
-                self._hand_over_alone(future, group)
-            else:
-                calls.add(future)  # if there is no room for that, nothing was submitted
-                group.stats.submitted += 1
-                self._go_on(group)
+            # Whatever a finalizer does in here, it waits; so the group is not left meanwhile.
+            within, calls.handing = calls.handing, True
+            try:
+                self._check_usable()
+                group.check()
+                if calls.ahead is None:
+                    check_room(TO_SUBMIT)
+                alone = calls.may_go() and not (calls or within)
+                future._index = group.next_index
+                group.next_index += 1
+                if alone:
+                    group.stats.submitted += 1
+                    calls.ahead = task = self._task_of(group, future._packed, [future])
+                    self._hand_over(task, counted=True)
+                else:
+                    calls.add(future)  # if there is no room for that, nothing was submitted
+                    group.stats.submitted += 1
+            finally:
+                calls.handing = within
+                if not within:
+                    self._cancel_late(group)
         if self._notices:
             if has_room():
                 self._deliver()
@@ -221,16 +229,6 @@ class Submitter(Performer):
                 task.group.id, task.id, task.index, task.size, task.timeout, counted, cancelled
             )
         )
-
-    def _hand_over_alone(self, future: Future[Any], group: Group) -> None:
-        """It was let through."""
-        calls = group.calls
-        try:
-            calls.ahead = task = self._task_of(group, future._packed, [future])
-            self._hand_over(task, counted=True)
-        finally:
-            calls.handing = False
-        self._cancel_late(group)
 
     def _hand_over_calls(self, group: Group, every: bool = False) -> None:
         """The next of those that wait, where none of them waits in the machine; or `every` one."""

@@ -329,7 +329,6 @@ class Answers:
         os._exit(0)
 
 
-
 def _say(error: BaseException) -> Said:
-    """Asked once: that may be code of the user's."""
+    """Asked here, and handed on: that may be code of the user's."""
     return type_name(error), message_of(error)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 LINGER = 0.0002  # seconds
 WORTH = 0.0003  # that a wait may take and lingering would have been worth it: to wake is in it
 
 clock = time.perf_counter  # `monotonic` ticks every 15 ms on some systems
 # Whoever else wants this core has it first.
-give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
+give_way: Callable[[], object] = getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
 def linger(come: Callable[[], bool]) -> bool:

@@ -2,12 +2,15 @@
 
     submit ──▶ idle worker's pipe, or the queue          (the calling thread, under the lock)
     stop   ──▶ orders on the board, signals              (the calling thread, under the lock)
-    pump   ──▶ wait │ read │ Rang │ take note, ladders, dispatch │ unpickle │ post │ bury, staff
-                      lock          lock                                             lock
+    pump   ──▶ wait │ read │ (let them tell, Rang) │ take note, ladders, dispatch
+                      lock                           lock
+                    │ unpickle │ post │ bury, staff
+                                        lock
 
 Invariants
- 1. What was read is taken note of only after `Rang` has been posted for it: whoever pulled a word
-    is still seen with its attempt when the runtime looks (S11).
+ 1. Where what was read may follow from a word that was pulled, it is taken note of only after
+    `Rang` has been posted: whoever pulled it is still seen with its attempt when the runtime looks
+    (S11).
  2. An attempt's last answer is posted when its worker is idle again, or gone (S5).
  3. Victims get their signals inside `stop`, before anything else is done there.
  4. Nothing blocks, and no user code runs, under the lock.
