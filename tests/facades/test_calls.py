@@ -22,7 +22,7 @@ import pytest
 
 import andon
 from andon._engines.port import Pace
-from andon._runtime import calls, submitting
+from andon._runtime import calls, handing
 from andon._runtime.calls import Calls
 from andon._runtime.groups import Group
 from andon.outcome import StoppedBy, TaskState
@@ -88,7 +88,7 @@ def test_thousands_of_calls_have_an_outcome_each(
             sizes.append(len(futures))
             super().__init__(group, futures)
 
-    monkeypatch.setattr(submitting, "Bundle", Bundle)
+    monkeypatch.setattr(handing, "Bundle", Bundle)
     with andon.TaskGroup(workers=2, start_method=start_method) as tg:
         futures = [tg.submit(negate, i) for i in range(MANY)]
         futures += [tg.submit(negate, i, twice=True) for i in range(MANY)]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import andon
-from andon._runtime import flow, submitting
+from andon._runtime import flow, handing
 from andon._runtime.groups import Group
 from tests.support import PATIENCE, Stage, dice, eventually
 
@@ -53,7 +53,7 @@ def all_are_brief(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks whether what is under way takes long."""
-    monkeypatch.setattr(submitting, "HELD", PATIENCE)
+    monkeypatch.setattr(handing, "HELD", PATIENCE)
 
 
 @pytest.fixture

@@ -1,17 +1,16 @@
 """Work on its way to the machine, and orders about it: what facades call to submit and to cancel.
 
-    submit        a span of a map, or a call of its own ─────────────▶ machine
-    submit_call   a single call ──▶ (others wait: `calls.py`) ──▶ machine
+    submit        a span of a map, or a call of its own ──┐
+    submit_call   a single call ──────────────────────────┼── lock ──▶ handing.py ──▶ machine
+    cancel, leave the body ───────────────────────────────┘
 
 Invariants
  1. Pickling is done in the submitting thread, before the lock (S28).
- 2. Numbers within a group are given in the order of submission.
- 3. That a body is left is told when no call waits any more, so no group closes before.
+ 2. A finalizer that finds the lock taken never waits for it: who drives makes its call.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,31 +21,21 @@ from andon._core import events as ev
 from andon._engines.port import Call
 from andon._gate import gate
 from andon._locks import inside
-from andon._runtime.calls import Bundle, Waiting
-from andon._runtime.flow import HELD
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
-from andon._runtime.performing import Performer
+from andon._runtime.handing import Handing
 from andon._runtime.room import TO_STOP, TO_SUBMIT, check_room, has_room
 from andon._runtime.tasks import Sink, Task
 from andon._worker.context import in_context
-from andon.errors import GroupClosedError, PoolClosedError, TaskCancelledError, WrongProcessError
-
-_AROUND = ("unpickling", "pickling", "sending")  # what a worker does for a call, beside it
+from andon.errors import GroupClosedError, TaskCancelledError
 
 
-class Submitter(Performer):
-    """The middle storey of a runtime."""
-
-    foreign = False  # we are in a forked child: nothing here is ours (S38)
-    closing = False
-    _ids = 0
+class Submitter(Handing):
+    """The storey of a runtime above `Handing`."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._left: deque[Callable[[], None]] = deque()  # calls of finalizers
-        self._held: deque[tuple[float, int]] = deque()  # groups, after when to look at them
-        self.waiting = Waiting()
 
     def submit(
         self,
@@ -91,34 +80,15 @@ class Submitter(Performer):
         return future
 
     def _add(self, future: Future[Any], group: Group) -> None:
-        calls = group.calls
-        with self._lock:
-            # Whatever a finalizer does in here, it waits; so the group is not left meanwhile.
-            within, calls.handing = calls.handing, True
-            try:
-                self._check_usable()
-                group.check()
-                if calls.ahead is None:
-                    check_room(TO_SUBMIT)
-                alone = calls.may_go() and not (calls or within)
-                future._index = group.next_index
-                group.next_index += 1
-                if alone:
-                    group.stats.submitted += 1
-                    calls.ahead = task = self._task_of(group, future._packed, [future])
-                    self._hand_over(task, counted=True)
+        try:
+            with self._lock:
+                self._add_call(future, group)
+        finally:
+            if self._notices:
+                if has_room():
+                    self._deliver()
                 else:
-                    calls.add(future)  # if there is no room for that, nothing was submitted
-                    group.stats.submitted += 1
-            finally:
-                calls.handing = within
-                if not within:
-                    self._cancel_late(group)
-        if self._notices:
-            if has_room():
-                self._deliver()
-            else:
-                self.wake()
+                    self.wake()
 
     def _add_late(self, future: Future[Any], group: Group) -> None:
         try:
@@ -197,154 +167,3 @@ class Submitter(Performer):
     def _make_calls_left(self) -> None:
         while self._left:
             self._left.popleft()()
-
-    # Under the lock ------------------------------------------------------------------------------
-
-    def _new_task(
-        self, group: Group, size: int, call: Call | None, packed: Any, timeout: float | None
-    ) -> Task:
-        self._ids += 1
-        index = group.next_index
-        group.next_index += size
-        return Task(self._ids, group, index, size, call, packed, timeout)
-
-    def _task_of(self, group: Group, packed: Any, futures: list[Future[Any]]) -> Task:
-        """Of one single call, or of several that travel together; they have their numbers."""
-        self._ids += 1
-        first = futures[0]
-        if len(futures) == 1:
-            index, timeout = first._index, first._timeout
-            task = Task(self._ids, group, index, 1, first._call, packed, timeout)
-            task.sink = first._bind(task)
-        else:
-            task = Task(self._ids, group, first._index, len(futures), None, packed, None)
-            task.calls = [future._call for future in futures]
-            task.sink = Bundle(group.calls, futures).bind(task)
-        return task
-
-    def _hand_over(self, task: Task, *, counted: bool = False, cancelled: bool = False) -> None:
-        self._tasks[task.id] = task
-        self._take(
-            ev.Submitted(
-                task.group.id, task.id, task.index, task.size, task.timeout, counted, cancelled
-            )
-        )
-
-    def _hand_over_calls(self, group: Group, every: bool = False) -> None:
-        """The next of those that wait, where none of them waits in the machine; or `every` one."""
-        calls = group.calls
-        if calls.handing:
-            return  # it is done further out: by our caller, or whom a finalizer has interrupted
-        calls.handing = True
-        try:
-            while calls and (every or calls.may_go()):
-                packed, futures = calls.next()
-                if futures:
-                    calls.ahead = task = self._task_of(group, packed, futures)
-                    self._hand_over(task, counted=True)
-        finally:
-            calls.handing = False
-        self._cancel_late(group)
-
-    def _cancel_late(self, group: Group) -> None:
-        calls = group.calls
-        while calls.late:
-            future = calls.late.popleft()
-            task = future._task
-            if task is None and future._group is not None:  # it waits
-                calls.handing = True
-                try:
-                    calls.drop(future)
-                    task = self._task_of(group, future._packed, [future])
-                    task.asked.add(0)
-                    self._hand_over(task, counted=True, cancelled=True)
-                finally:
-                    calls.handing = False
-            elif task is not None:
-                task = task.part(future._item)
-                task.asked.add(future._item)
-                self._take(ev.TaskCancelAsked(task.id, item=future._item))
-        self._go_on(group)
-        self._leave_if_done(group)
-
-    def _go_on(self, group: Group) -> None:
-        calls = group.calls
-        if calls and calls.ahead is None:
-            if calls.flow.full():
-                self._hold(group)
-            else:
-                self._hand_over_calls(group)
-
-    def _call_sent(self, task: Task) -> None:
-        calls = task.group.calls
-        if calls.ahead is task:
-            calls.ahead = None
-            calls.flow.sent(task.id, time.monotonic())
-            self._go_on(task.group)
-
-    def _call_back(self, task: Task) -> None:
-        calls = task.group.calls
-        if calls.ahead is task:
-            calls.ahead = None
-        elif not calls.flow.back(task.id):
-            return
-        self._go_on(task.group)
-
-    def _hold(self, group: Group) -> None:
-        """Its calls wait for those under way; who drives looks at these in a moment."""
-        if not group.calls.held:
-            group.calls.held = True
-            at = time.monotonic() + HELD
-            self._held.append((at, group.id))
-            if at < self._sleeps_until:
-                self._sleeps_until = at
-                self._caps.wake()
-
-    def _look_at_held(self, now: float) -> None:
-        while self._held and self._held[0][0] <= now:
-            _, ident = self._held.popleft()
-            group = self._groups.get(ident)
-            if group is not None:
-                group.calls.held = False
-                if group.calls:
-                    group.calls.flow.look(now, self._busy_since)
-                    self._go_on(group)
-
-    def _busy_since(self, at: float) -> set[int]:
-        """The tasks that are at an item that began before that time, or at its arguments or its
-        result."""
-        found = set()
-        for row in self._engine.look():
-            if row.phase in _AROUND or (row.started_at is not None and row.started_at < at):
-                task = self._by_attempt.get(row.attempt or 0)
-                if task is not None:
-                    found.add(task.id)
-        return found
-
-    def _give_up_calls(self, group: Group) -> None:
-        for futures in group.calls.all():
-            self._hand_over(self._task_of(group, None, futures), counted=True)
-        self._leave_if_done(group)
-
-    def _leave_if_done(self, group: Group) -> None:
-        calls = group.calls
-        if group.body_left and not (calls or calls.handing or group.leaving_told):
-            group.leaving_told = True
-            self._take(ev.BodyLeft(group.id))
-
-    # Checks --------------------------------------------------------------------------------------
-
-    def _check_own(self) -> None:
-        # Before the lock: another thread may have held it when this process was forked (S38).
-        if self.foreign:
-            raise WrongProcessError(
-                "this pool belongs to the process that opened it, and this is a forked child; "
-                "open a pool here instead"
-            )
-
-    def _check_usable(self) -> None:
-        self._check_own()
-        self.check_crash()
-        if self.closing:
-            raise PoolClosedError("Pool not running: it has been closed")
-
