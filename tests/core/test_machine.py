@@ -453,6 +453,28 @@ def test_s9_a_drains_numbers_hold_for_the_cancel_that_follows(line: Line) -> Non
     assert one(line.stop(), ac.StopGroup) == ac.StopGroup(1, 1.0, 0.5)
 
 
+@pytest.mark.parametrize("stops", [False, True])
+def test_s4_a_group_waits_for_what_was_counted_and_is_still_to_come(
+    line: Line, stops: bool
+) -> None:
+    """Calls that came after the body was left wait outside for the next free worker."""
+    line.submit(10)
+    line.leave()
+    machine = line.machine
+    machine.groups[1].stats.submitted += 1
+    for event in (ev.Succeeded(1, 0, "value"), ev.AttemptEnded(1)):
+        line.actions += machine.handle(event, line.now)
+    if stops:
+        line.actions += machine.handle(ev.StopAsked(1, ReasonKind.CANCEL, "why"), line.now)
+    assert not line.is_closed()
+    line.actions += machine.handle(ev.Submitted(1, 11, 1, counted=True), line.now)
+    if not stops:
+        line.succeed_and_end(2)
+    assert line.is_closed()
+    assert line.outcome(11).started is not stops
+    machine.check_invariants()
+
+
 def test_s10_a_stopped_group_never_starts_anything_again(line: Line) -> None:
     line.stop()
     for task in (10, 11):

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import wait
+from contextlib import suppress
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -436,6 +437,40 @@ def test_what_a_finalizer_submits_or_cancels_harms_no_other_call(
         wait([future], PATIENCE)
         assert future.cancelled() or future.result(0) == value
     assert sum(f.cancelled() for f, _ in Submits.calls) <= len(Submits.calls) // 3 + 1
+
+
+def hold_and(end: Callable[[int], int], stage: Stage) -> int:
+    stage.reach()
+    stage.hold()
+    return end(1)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stopped", "died"])
+def test_S47_calls_that_come_after_the_body_was_left(how: str, stage: Callable[..., Stage]) -> None:
+    """They wait behind one that never runs to its end, and still their group ends with them."""
+    first, second = stage("first"), stage("second")
+    late: list[StandardFuture[Any]] = []
+    with andon.Pool(1) as pool:
+        with suppress(ExceptionGroup), andon.TaskGroup(pool=pool) as tg:
+            group = tg._entered().group
+
+            def submit_more(_: object) -> None:
+                eventually(lambda: group.leaving_told, what="left")
+                second.wait()
+                late.extend([tg.submit(negate, i) for i in range(3)])
+                if how == "cancelled":
+                    late[0].cancel()
+                elif how == "stopped":
+                    tg.cancel("enough")
+                second.release()
+
+            tg.submit(hold_and, negate, first).add_done_callback(submit_more)
+            tg.submit(hold_and, die if how == "died" else negate, second)
+            first.wait()
+            first.release()
+        assert tg.stats.submitted == tg.stats.done == 5
+        assert [f.cancelled() for f in late] == [True, *[how != "cancelled"] * 2]
+        assert pool.apply(negate, (1,)) == -1
 
 
 def test_S3_a_finalizer_leaves_the_body_while_a_call_is_on_its_way(

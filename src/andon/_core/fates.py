@@ -322,8 +322,8 @@ class Fates(Moves):
     def _close_if_over(self, group: GroupRecord) -> None:
         if group.live or group.pending or not group.body_left:
             return
-        if group.state is GroupState.CLOSED:
-            return
+        if group.state is GroupState.CLOSED or group.stats.done < group.stats.submitted:
+            return  # what has been counted, and not handed over yet, is on its way
         self._move_group(group, GroupTrigger.CLOSE)
         if group.verdict is None:
             group.verdict = Verdict.OK

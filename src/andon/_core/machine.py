@@ -102,6 +102,7 @@ class Machine(Fates):
             self._decide(group, ReasonKind.FAILURE, str(self.broken), None, payload=self.broken)
         if group.stopping:
             self._never_started(task)
+            self._close_if_over(group)
             return
         if not group.pending:
             self._ready[group.id] = group

@@ -279,7 +279,7 @@ class Future(_Future[T], Generic[T]):
 
     def _stop_locked(self, error: TaskCancelledError) -> None:
         with self._condition:
-            told = self._stored == FINISHED  # by the user himself
+            told = self._stored in _OVER  # by the user himself
             if not told:
                 self._cancelled_error = error
                 self._state = CANCELLED_AND_NOTIFIED

@@ -57,13 +57,19 @@ class Handing(Performer):
             alone = calls.may_go() and not (calls or within)
             future._index = group.next_index
             group.next_index += 1
+            group.stats.submitted += 1  # from here on its group stays open
+            if group.over:  # a finalizer has stopped it since
+                group.stats.submitted -= 1
+                group.check()
             if alone:
-                group.stats.submitted += 1
                 calls.ahead = task = self._task_of(group, future._packed, [future])
                 self._hand_over(task, counted=True)
             else:
-                calls.add(future)  # if there is no room for that, nothing was submitted
-                group.stats.submitted += 1
+                try:
+                    calls.add(future)
+                except BaseException:  # there is no room for it: nothing was submitted
+                    group.stats.submitted -= 1
+                    raise
         finally:
             calls.handing = within
             if not within:

@@ -199,6 +199,7 @@ class Future(Generic[T]):
         self._done = True
         self._value, self._error, self._cancelled = value, error, cancelled
         self._task = None
+        self._orders.forget(self)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -206,7 +207,6 @@ class Future(Generic[T]):
         callbacks, self._callbacks = self._callbacks, []
         for fn, context in callbacks:
             self._loop.call_soon(fn, self, context=context)
-        self._orders.forget(self)  # last: whom this wakes comes behind these
 
 
 class Sink:

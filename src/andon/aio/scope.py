@@ -121,7 +121,6 @@ class LoopScope(Stopping):
     def forget(self, future: Future[Any]) -> None:
         """For a future: it is over."""
         self._kept().futures.discard(future)
-        self._wake()
         self._let_go()
 
     # Leaving -------------------------------------------------------------------------------------
@@ -146,12 +145,11 @@ class LoopScope(Stopping):
             await self._drain()
             await self._until(lambda: not members.siblings)  # whoever they have started
             await self._do(partial(runtime.leave_body, group), at_once=runtime.is_quick())
-            # Callbacks make siblings up to the end, and those others (S47). And what has ended in
-            # the pool is so for the loop only once that has had its turn.
+            # Callbacks make siblings up to the end, and those others (S47).
             await self._until(
-                lambda: not members.siblings
-                and ((group.closed and not self._kept().futures) or runtime.crashed is not None)
+                lambda: not members.siblings and (group.closed or runtime.crashed is not None)
             )
+            await self._read()
             for results in self._kept().maps:
                 results.close()
             await self._until(lambda: all(results.ended for results in self._kept().maps))

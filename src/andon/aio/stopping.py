@@ -76,6 +76,17 @@ class Stopping(Grouping):
         self._lane.post(do)
         return await self._until(lambda: bool(done))
 
+    async def _read(self) -> None:
+        """Have the loop take all that the pool has told it."""
+        read: list[bool] = []
+
+        def note() -> None:
+            read.append(True)
+            self._wake()
+
+        self._mailbox.post(note)
+        await self._until(lambda: bool(read))
+
     def _wake(self) -> None:
         change = self._kept().change
         if change is not None and not change.done():
