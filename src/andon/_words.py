@@ -9,6 +9,9 @@ MP_MAIN = "__mp_main__"
 MAINS = ("__main__", MP_MAIN)
 _SAYS_NOTHING = {f"{module}." for module in ("builtins", *MAINS)}
 
+Said = tuple[str, str]
+"""The name of an error's type, and its message."""
+
 # As they are, whatever the class says.
 _qualname = type.__dict__["__qualname__"].__get__
 _args = BaseException.__dict__["args"].__get__
@@ -16,7 +19,13 @@ _args = BaseException.__dict__["args"].__get__
 
 def describe(error: BaseException) -> str:
     """`Type: message`, whatever the error's own `__str__` does."""
-    return as_text(type_name(error), message_of(error))
+    return as_text(*say(error))
+
+
+def say(error: BaseException) -> Said:
+    """Its type's name and its message: to be asked once, and handed on, since that may be code of
+    the user's."""
+    return type_name(error), message_of(error)
 
 
 def as_text(name: str, message: str) -> str:

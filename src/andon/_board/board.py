@@ -50,10 +50,6 @@ class Pulled(tuple[int, int, str]):
         return self[0]
 
     @property
-    def row(self) -> int:
-        return self[1]
-
-    @property
     def message(self) -> str:
         return self[2]
 
@@ -205,18 +201,14 @@ class Board:
         `row`: the puller's, if he has one; his `message` goes there, else to the word's note: each
         word has one of its own, as long as it is in use.
         """
-        if self.words[slot] & REST != clear:
+        if not self.is_clear(slot, clear):
             return False
-        if row is None:
-            if message:
-                self._note(slot).write_cord(slot, clear, message)
-            self.words[slot] = clear | kind_code
-        else:
-            if message:
-                if row.has_cord:
-                    self._lay_by(row)
-                row.write_cord(slot, clear, message)
-            self.words[slot] = clear | row.number << 4 | kind_code
+        if message:
+            if row is not None:
+                self._lay_by(row)
+            (row or self._note(slot)).write_cord(slot, clear, message)
+        number = 0 if row is None else row.number
+        self.words[slot] = clear | number << 4 | kind_code
         self.ring()
         return True
 

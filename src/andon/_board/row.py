@@ -197,11 +197,6 @@ class RowView:
         return text
 
     @property
-    def has_cord(self) -> bool:
-        """Has its worker said why he pulled a word, ever?"""
-        return bool(self.cells[CORD_LEN])
-
-    @property
     def cord(self) -> tuple[int, int]:
         """The word that the text belongs to: its slot, and the value that means clear."""
         return int(self.cells[CORD_SLOT]), int(self.cells[CORD_CLEAR])

@@ -58,12 +58,10 @@ class Leaving:
                 self.runtime.check_wait()  # says so
             return False
         absorbed, interrupted, late = self._end(error)
-        if not late:
-            return self.conclude(error, owner, absorbed, interrupted)
         outer = next((e for e in late if isinstance(e, Cancelled)), None)
         late = [e for e in late if not isinstance(e, Cancelled | GeneratorExit)]
         if not late:
-            if outer is None:  # a closed generator's
+            if outer is None:
                 return self.conclude(error, owner, absorbed, interrupted)
             self.conclude(outer, owner, False, interrupted)
             raise outer

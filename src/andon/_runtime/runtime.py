@@ -132,8 +132,7 @@ class Runtime(Waits):
             self._groups[ident] = group
             self._take(opened)
             token._on_cancel = lambda message: self.stop(group, ReasonKind.CANCEL, message)
-            if group.links:
-                check_links(group, self._take)
+            check_links(group, self._take)
         self._deliver()
         return group
 

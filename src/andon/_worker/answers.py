@@ -24,7 +24,7 @@ from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import dumps
 from andon._traceback import show
-from andon._words import as_text, message_of, short, type_name
+from andon._words import Said, as_text, say, short
 from andon._worker import children, linger, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
@@ -33,9 +33,6 @@ from andon._worker.state import current
 
 _NEVER_STARTED = "never-started"
 _END_WITHIN = 0.05  # seconds: after SIGKILL
-
-Said = tuple[str, str]
-"""The name of an error's type, and its message."""
 
 
 class Answers:
@@ -220,7 +217,7 @@ class Answers:
             held.clear()  # its arguments have looked whether they should stop: no failure (S16)
             self._never_started(index)
             return True
-        name, text = said or (self._pull(error) if fatal else _say(error))
+        name, text = said or (self._pull(error) if fatal else say(error))
         if current.cut_short():
             end |= _wire.LAST
         message: Any = text
@@ -250,7 +247,7 @@ class Answers:
 
     def _pull(self, error: BaseException) -> Said:
         """Pull the cord, unless it is: the siblings see it even while the parent is busy (S11)."""
-        name, text = said = _say(error)
+        name, text = said = say(error)
         word = current.slot, current.clear
         if self._board.pull(*word, _board.KIND_FAILURE, self._row, as_text(name, text)):
             # On busy cores those whom the bell has woken stand behind us: the siblings' stop
@@ -327,8 +324,3 @@ class Answers:
         # May block on a reader that does not read; the parent waits `kill_after` at most (S21).
         flush_streams()
         os._exit(0)
-
-
-def _say(error: BaseException) -> Said:
-    """Asked here, and handed on: that may be code of the user's."""
-    return type_name(error), message_of(error)

@@ -21,7 +21,7 @@ from andon._board import row as _row
 from andon._buffers import lending
 from andon._buffers.ring import Ring
 from andon._pickling import loads
-from andon._words import describe, message_of, type_name
+from andon._words import as_text, describe, say
 from andon._worker import children, lane, linger, signals
 from andon._worker.call import careful_call, find_halt, stays, tell_error
 from andon._worker.channel import Channel
@@ -125,7 +125,8 @@ class Loop(Runs):
             initializer(*initargs)
         except BaseException as error:  # sys.exit() in an initializer is no success (S24)
             self._check_self()
-            failure = (type_name(error), message_of(error), tell_error(error))
+            said = say(error)
+            failure = (*said, tell_error(error, as_text(*said)))
         initializer = initargs = None
         lending.keep()  # its arguments stay where they are as long as the pool
         self._check_self()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from andon._words import as_text
 from andon.cli.results import error_message, error_type, remote_traceback
 from andon.cli.shell import CommandError, ended
 from andon.outcome import Outcome, Reason, ReasonKind, TaskState
@@ -168,7 +169,7 @@ def _said(error: BaseException) -> str:
     kind = error_type(error)
     # Our own errors' messages say it all; "andon.errors." would only be in the way.
     kind = kind.removeprefix("andon.errors.")
-    return f"{kind}: {message}" if message else kind
+    return as_text(kind, message)
 
 
 def _name(outcome: Outcome, item: str) -> str:

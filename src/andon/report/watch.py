@@ -83,5 +83,5 @@ class Watcher:
 
 def watch(group: Watched, progress: Any, total: int | None = None) -> Watcher | None:
     """Show `group` to what a `progress=` argument asks for, if to anybody."""
-    reporter = None if progress is None else reporter_for(progress)
+    reporter = reporter_for(progress)
     return None if reporter is None else Watcher(group, reporter, total)

@@ -29,6 +29,7 @@ from andon._engines.local.timers import Timer, Timers
 from andon._engines.local.worker_process import State, WorkerProcess
 from andon._engines.port import Config
 from andon._traceback import show
+from andon._words import as_text
 from andon.errors import InitializerError, PoolBrokenError, RemoteTraceback
 
 # A pool whose workers were stopped is most often closed next, or given work next. Only if neither
@@ -277,7 +278,7 @@ class Crew(Lives):
         """Its initializer has raised, and would again (S42)."""
         kind, text, trace = meta
         worker.expected = True
-        told = f"{kind}: {text}" if text else kind
+        told = as_text(kind, text)
         message = f"the initializer raised {told}"
         error = InitializerError(message, original=told)
         error.__cause__ = RemoteTraceback(partial(show, trace))

@@ -210,10 +210,8 @@ class LocalEngine:
                 handle()
             rang, self._ledger.rang = self._ledger.rang or self._deaf, False
             out = [] if rang else self._take_note()
-            heeded = rang and not self._deaf and self._all_heed()
-        if heeded:
-            self._let_tell()
         if rang:
+            self._let_tell()
             self._post([Rang()])
             with self._config.lock:
                 out = self._take_note()
@@ -286,16 +284,16 @@ class LocalEngine:
     def _hear(self) -> None:
         self._ledger.rang = True
 
-    def _all_heed(self) -> bool:
-        """Whichever word was pulled: is there no task that needs a signal of ours to stop?"""
-        return not any(
-            worker.begun and worker.row.phase == RUNNING and not worker.row.used
-            for worker in self._crew.workers.values()
-        )
-
     def _let_tell(self) -> None:
         """Have those tell what they have to whose word has woken us, perhaps on their own core: the
-        one that has failed, and those that unwind. What they tell is then seen to all at once."""
+        one that has failed, and those that unwind. What they tell is then seen to all at once. Not
+        where a task may need a signal of ours to stop."""
+        with self._config.lock:
+            if self._deaf or any(
+                worker.begun and worker.row.phase == RUNNING and not worker.row.used
+                for worker in self._crew.workers.values()
+            ):
+                return
         linger.give_way()
         handlers = self._poller.wait(0)
         with self._config.lock:

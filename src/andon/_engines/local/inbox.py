@@ -21,7 +21,7 @@ from andon._engines.payloads import Halted, Raised, Returned
 from andon._gate import gate
 from andon._plain import is_within
 from andon._traceback import set_cause, show
-from andon._words import describe
+from andon._words import as_text, describe
 from andon.errors import RemoteTraceback, SerializationError, also
 from andon.outcome import StoppedBy
 
@@ -117,7 +117,7 @@ def _unpickle(values: list[Any], begin: int) -> tuple[int, BaseException | None]
 def _failed(attempt: int, meta: Any, body: Any) -> Failed:
     index, started_at, ended_at, stage, kind, message, story = meta
     error: BaseException
-    told = f"{kind}: {message}" if message else kind
+    told = as_text(kind, message)
     if stage == _wire.STAGE_CALL:
         error = _exception(body, told)
     elif stage == _wire.STAGE_EXCEPTION:
@@ -130,7 +130,7 @@ def _failed(attempt: int, meta: Any, body: Any) -> Failed:
         error = _encoding(error, "it could not be pickled", told)
     elif stage == _wire.STAGE_RESULT:
         message, why, value = message
-        told = f"{kind}: {why}" if why else kind
+        told = as_text(kind, why)
         error = SerializationError(message, what="the result", where="worker", original=told)
         error = _encoding(error, told, value, _known(kind))
     else:
