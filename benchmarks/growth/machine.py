@@ -39,6 +39,10 @@ class Bench:
         self.refs[ident] = GroupRef(ident, token)
         self.handle(ev.GroupOpened(ident, fail_fast(), None, 5.0, 2.0))
 
+    def submit(self, group: int, task: int, index: int) -> None:
+        self.machine.groups[group].stats.submitted += 1
+        self.handle(ev.Submitted(group, task, index))
+
     def handle(self, event: ev.Event) -> None:
         for action in self.machine.handle(event, 0.0):
             if type(action) is ac.Send:
@@ -72,7 +76,7 @@ def _run(workers: int, tasks: int, groups: int = 1) -> Values:
     peak = Peak()
     begun = time.perf_counter()
     for task in range(tasks):
-        bench.handle(ev.Submitted(1 + task % groups, task, task // groups))
+        bench.submit(1 + task % groups, task, task // groups)
     waiting = peak.beyond_start
     bench.finish()
     seconds = time.perf_counter() - begun
@@ -108,10 +112,10 @@ def cancels(size: int) -> Values:
     bench = Bench(1)
     bench.refs[0] = GroupRef(0, None)  # type: ignore[arg-type]
     bench.handle(ev.GroupOpened(0, collect_all(), None, 5.0, 2.0))
-    bench.handle(ev.Submitted(0, 0, 0))  # the one worker is busy
+    bench.submit(0, 0, 0)  # the one worker is busy
     for ident in range(1, size + 1):
         bench.open_group(ident)
-        bench.handle(ev.Submitted(ident, ident, 0))
+        bench.submit(ident, ident, 0)
     begun = time.perf_counter()
     for task in range(size, 0, -1):
         bench.handle(ev.TaskCancelAsked(task))

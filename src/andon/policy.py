@@ -37,6 +37,11 @@ class Stats:
         return self.succeeded + self.failed + self.cancelled + self.abandoned
 
 
+def as_of_now(stats: Stats) -> Stats:
+    """A copy."""
+    return Stats(stats.submitted, stats.succeeded, stats.failed, stats.cancelled, stats.abandoned)
+
+
 class Policy(Protocol):
     """Decides what an outcome means for its group.
 

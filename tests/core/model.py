@@ -352,7 +352,8 @@ class World:
         view = TaskView(number, group, index, size, timeout, number, owner_asked=cancelled)
         self.tasks[number] = view
         self.groups[group].items += [None] * size
-        self._handle(ev.Submitted(group, number, index, size, timeout, cancelled=cancelled))
+        self.machine.groups[group].stats.submitted += size
+        self._handle(ev.Submitted(group, number, index, size, timeout, cancelled))
         if cancelled:
             assert view.over and {*self.groups[group].items[index:]} == {TaskState.CANCELLED}, "S35"
 

@@ -53,6 +53,7 @@ class Line:
     ) -> list[ac.Action]:
         index = self.next_index[group]
         self.next_index[group] += size
+        self.machine.groups[group].stats.submitted += size
         return self.post(ev.Submitted(group, task, index, size, timeout))
 
     def leave(self, group: int = 1) -> list[ac.Action]:
@@ -467,7 +468,7 @@ def test_s4_a_group_waits_for_what_was_counted_and_is_still_to_come(
     if stops:
         line.actions += machine.handle(ev.StopAsked(1, ReasonKind.CANCEL, "why"), line.now)
     assert not line.is_closed()
-    line.actions += machine.handle(ev.Submitted(1, 11, 1, counted=True), line.now)
+    line.actions += machine.handle(ev.Submitted(1, 11, 1), line.now)
     if not stops:
         line.succeed_and_end(2)
     assert line.is_closed()
@@ -1068,6 +1069,23 @@ class _Slips(_StopsAtACancel):
     def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
         self.seen.append(state)
         raise ValueError("a slip")
+
+
+class _Miscounts:
+    failures_only = first_failure_decides = raises = False
+
+    def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
+        stats.submitted += 1
+        return Decision.CONTINUE
+
+
+def test_s4_a_policy_that_writes_into_what_it_is_shown_keeps_no_group_open() -> None:
+    line = Line()
+    line.open(policy=_Miscounts())
+    line.submit(10)
+    line.leave()
+    line.succeed_and_end(1)
+    assert line.is_closed()
 
 
 def test_s39_a_policy_that_raises_stops_its_group_and_is_asked_no_more() -> None:

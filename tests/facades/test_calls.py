@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import wait
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from andon._engines.port import Pace
 from andon._runtime import calls, handing
 from andon._runtime.calls import Calls
 from andon._runtime.groups import Group
+from andon._runtime.tasks import Task
 from andon.outcome import StoppedBy, TaskState
 from tests.support import PATIENCE, Stage, dice, eventually
 
@@ -493,6 +494,32 @@ def test_S3_a_finalizer_leaves_the_body_while_a_call_is_on_its_way(
         assert not places
         assert future.result(PATIENCE) == -1
     assert (tg.verdict, tg.stats.submitted, tg.stats.succeeded) == (andon.Verdict.OK, 1, 1)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_S3_a_finalizer_ends_the_group_while_items_of_a_map_are_on_their_way(
+    stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, places = handing.Task, [0]
+    with andon.Pool(1) as pool:
+        with andon.TaskGroup(pool=pool) as tg:
+            group = tg._entered().group
+
+            def task(*args: Any) -> Task:
+                if args[1] is group and places:
+                    places.clear()
+                    if stops:
+                        tg.cancel("enough")
+                    group.runtime.leave_body(group)
+                return make(*args)
+
+            monkeypatch.setattr(handing, "Task", task)
+            with nullcontext() if not stops else pytest.raises(andon.GroupClosedError):
+                assert list(tg.map(negate, range(3), chunksize=3)) == [0, -1, -2]
+            assert not places
+        assert tg.verdict is (andon.Verdict.CANCELLED if stops else andon.Verdict.OK)
+        assert {o.started for o in tg.outcomes} == {not stops}
+        assert pool.apply(negate, (1,)) == -1
 
 
 def test_a_group_begins_with_what_others_have_found_and_keeps_it() -> None:

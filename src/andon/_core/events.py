@@ -24,7 +24,8 @@ class Event:
 
 @record()
 class GroupOpened(Event):
-    """`deadline` is absolute; None: none. The machine counts in `stats`."""
+    """`deadline` is absolute; None: none. Who submits counts that in `stats`, before;
+    the machine counts the outcomes."""
 
     group: int
     policy: Policy
@@ -38,9 +39,9 @@ class GroupOpened(Event):
 class Submitted(Event):
     """A task of `size` items (1 but for spans); `timeout` per item, from the start of its call.
 
-    `index` is the number of its first item within the group. `counted`: they are in the group's
-    counts, since they have waited elsewhere. `cancelled`: and while they did, their owner has asked
-    to cancel them; so they never start.
+    `index` is the number of its first item within the group. Its items are in the group's `stats`
+    by now: from then on the group stays open for it. `cancelled`: its owner has asked to cancel it
+    while it waited elsewhere; so it never starts.
     """
 
     group: int
@@ -48,7 +49,6 @@ class Submitted(Event):
     index: int
     size: int = 1
     timeout: float | None = None
-    counted: bool = False
     cancelled: bool = False
 
 

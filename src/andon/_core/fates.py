@@ -25,7 +25,7 @@ from andon._core.table import GROUP_TABLE, GroupTrigger, TaskTrigger
 from andon._words import describe, note
 from andon.errors import TaskExitError
 from andon.outcome import GroupState, Reason, ReasonKind, StoppedBy, TaskState, Verdict
-from andon.policy import Decision, collect_all
+from andon.policy import Decision, as_of_now, collect_all
 
 _VERDICTS = {
     ReasonKind.FAILURE: Verdict.FAILED,
@@ -250,7 +250,8 @@ class Fates(Moves):
         """What the policy answers; or that it cannot, which stops the group, and why."""
         policy = group.policy
         try:
-            decision = policy.on_outcome(group.stats, state)
+            # With a copy: a group that miscounts would never close.
+            decision = policy.on_outcome(as_of_now(group.stats), state)
             if not isinstance(decision, Decision):  # a forgotten `return` is no wish to stop
                 raise TypeError(f"{policy!r} answered {decision!r}, which is no andon.Decision")
             return decision, ""

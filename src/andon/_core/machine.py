@@ -96,8 +96,6 @@ class Machine(Fates):
         group = self._open_group(e.group, e)
         task = TaskRecord(e.task, group, e.index, e.size, e.timeout)
         self._tasks[e.task] = task
-        if not e.counted:
-            group.stats.submitted += e.size
         if self.broken is not None:
             self._decide(group, ReasonKind.FAILURE, str(self.broken), None, payload=self.broken)
         if group.stopping:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from andon._core import events as ev
@@ -25,7 +26,7 @@ from andon._runtime.futures import Future
 from andon._runtime.groups import Group
 from andon._runtime.performing import Performer
 from andon._runtime.room import TO_SUBMIT, check_room
-from andon._runtime.tasks import Task
+from andon._runtime.tasks import Sink, Task
 from andon.errors import PoolClosedError, WrongProcessError
 
 _AROUND = ("unpickling", "pickling", "sending")  # what a worker does for a call, beside it
@@ -57,13 +58,10 @@ class Handing(Performer):
             alone = calls.may_go() and not (calls or within)
             future._index = group.next_index
             group.next_index += 1
-            group.stats.submitted += 1  # from here on its group stays open
-            if group.over:  # a finalizer has stopped it since
-                group.stats.submitted -= 1
-                group.check()
+            self._count(group, 1)
             if alone:
                 calls.ahead = task = self._task_of(group, future._packed, [future])
-                self._hand_over(task, counted=True)
+                self._hand_over(task)
             else:
                 try:
                     calls.add(future)
@@ -75,13 +73,41 @@ class Handing(Performer):
             if not within:
                 self._cancel_late(group)
 
-    def _new_task(
-        self, group: Group, size: int, call: Call | None, packed: Any, timeout: float | None
+    def _add_task(
+        self,
+        group: Group,
+        size: int,
+        call: Call,
+        packed: Any,
+        timeout: float | None,
+        sink: Callable[[Task], Sink],
     ) -> Task:
-        self._ids += 1
-        index = group.next_index
-        group.next_index += size
-        return Task(self._ids, group, index, size, call, packed, timeout)
+        """One of its own, behind the calls that wait; as `_add_call`."""
+        self._check_usable()
+        group.check()  # a stop may have come while we pickled (S14)
+        self._hand_over_calls(group, every=True)
+        calls = group.calls
+        within, calls.handing = calls.handing, True
+        try:
+            self._ids += 1
+            index = group.next_index
+            group.next_index += size
+            task = Task(self._ids, group, index, size, call, packed, timeout)
+            task.sink = sink(task)
+            self._count(group, size)
+            self._hand_over(task)
+        finally:
+            calls.handing = within
+            if not within:
+                self._cancel_late(group)
+        return task
+
+    def _count(self, group: Group, size: int) -> None:
+        """From here on the group stays open for so many more."""
+        group.stats.submitted += size
+        if group.over:  # a finalizer has stopped it since
+            group.stats.submitted -= size
+            group.check()
 
     def _task_of(self, group: Group, packed: Any, futures: list[Future[Any]]) -> Task:
         """Of one single call, or of several that travel together; they have their numbers."""
@@ -97,12 +123,11 @@ class Handing(Performer):
             task.sink = Bundle(group.calls, futures).bind(task)
         return task
 
-    def _hand_over(self, task: Task, *, counted: bool = False, cancelled: bool = False) -> None:
+    def _hand_over(self, task: Task, *, cancelled: bool = False) -> None:
+        """Its items are in the group's counts."""
         self._tasks[task.id] = task
         self._take(
-            ev.Submitted(
-                task.group.id, task.id, task.index, task.size, task.timeout, counted, cancelled
-            )
+            ev.Submitted(task.group.id, task.id, task.index, task.size, task.timeout, cancelled)
         )
 
     def _hand_over_calls(self, group: Group, every: bool = False) -> None:
@@ -116,7 +141,7 @@ class Handing(Performer):
                 packed, futures = calls.next()
                 if futures:
                     calls.ahead = task = self._task_of(group, packed, futures)
-                    self._hand_over(task, counted=True)
+                    self._hand_over(task)
         finally:
             calls.handing = False
         self._cancel_late(group)
@@ -132,7 +157,7 @@ class Handing(Performer):
                     calls.drop(future)
                     task = self._task_of(group, future._packed, [future])
                     task.asked.add(0)
-                    self._hand_over(task, counted=True, cancelled=True)
+                    self._hand_over(task, cancelled=True)
                 finally:
                     calls.handing = False
             elif task is not None:
@@ -198,7 +223,7 @@ class Handing(Performer):
 
     def _give_up_calls(self, group: Group) -> None:
         for futures in group.calls.all():
-            self._hand_over(self._task_of(group, None, futures), counted=True)
+            self._hand_over(self._task_of(group, None, futures))
         self._leave_if_done(group)
 
     def _leave_if_done(self, group: Group) -> None:

@@ -56,12 +56,7 @@ class Submitter(Handing):
         check_room(TO_SUBMIT)
         with gate:
             with self._lock:
-                self._check_usable()
-                group.check()  # a stop may have come while we pickled (S14)
-                self._hand_over_calls(group, every=True)
-                task = self._new_task(group, size, call, packed, timeout)
-                task.sink = sink(task)
-                self._hand_over(task)
+                task = self._add_task(group, size, call, packed, timeout, sink)
             self._deliver()
         return task
 
