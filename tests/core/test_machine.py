@@ -454,10 +454,8 @@ def test_s9_a_drains_numbers_hold_for_the_cancel_that_follows(line: Line) -> Non
     assert one(line.stop(), ac.StopGroup) == ac.StopGroup(1, 1.0, 0.5)
 
 
-@pytest.mark.parametrize("stops", [False, True])
-def test_s4_a_group_waits_for_what_was_counted_and_is_still_to_come(
-    line: Line, stops: bool
-) -> None:
+@pytest.mark.parametrize("then", ["comes", "stops", "is withdrawn"])
+def test_s4_a_group_waits_for_what_was_counted_and_is_still_to_come(line: Line, then: str) -> None:
     """Calls that came after the body was left wait outside for the next free worker."""
     line.submit(10)
     line.leave()
@@ -465,14 +463,18 @@ def test_s4_a_group_waits_for_what_was_counted_and_is_still_to_come(
     machine.groups[1].stats.submitted += 1
     for event in (ev.Succeeded(1, 0, "value"), ev.AttemptEnded(1)):
         line.actions += machine.handle(event, line.now)
-    if stops:
+    if then == "stops":
         line.actions += machine.handle(ev.StopAsked(1, ReasonKind.CANCEL, "why"), line.now)
     assert not line.is_closed()
-    line.actions += machine.handle(ev.Submitted(1, 11, 1), line.now)
-    if not stops:
+    if then == "is withdrawn":
+        line.post(ev.Withdrawn(1, 1))
+    else:
+        line.actions += machine.handle(ev.Submitted(1, 11, 1), line.now)
+    if then == "comes":
         line.succeed_and_end(2)
     assert line.is_closed()
-    assert line.outcome(11).started is not stops
+    if then != "is withdrawn":
+        assert line.outcome(11).started is (then == "comes")
     machine.check_invariants()
 
 

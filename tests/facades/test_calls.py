@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import wait
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar
 
@@ -26,7 +26,6 @@ from andon._engines.port import Pace
 from andon._runtime import calls, handing
 from andon._runtime.calls import Calls
 from andon._runtime.groups import Group
-from andon._runtime.tasks import Task
 from andon.outcome import StoppedBy, TaskState
 from tests.support import PATIENCE, Stage, dice, eventually
 
@@ -497,28 +496,54 @@ def test_S3_a_finalizer_leaves_the_body_while_a_call_is_on_its_way(
 
 
 @pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("place", ["_check_usable", "_count", "_hand_over_waiting", "_hand_over"])
 def test_S3_a_finalizer_ends_the_group_while_items_of_a_map_are_on_their_way(
-    stops: bool, monkeypatch: pytest.MonkeyPatch
+    place: str, stops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, places = handing.Task, [0]
+    with andon.Pool(1) as pool:
+        with andon.TaskGroup(pool=pool) as tg:
+            group = tg._entered().group
+            step, armed = getattr(handing.Handing, place), [0]
+
+            def after(*args: Any, **kwargs: Any) -> None:
+                if group.calls.handing and armed:
+                    armed.clear()
+                    if stops:
+                        tg.cancel("enough")
+                    group.runtime.leave_body(group)
+                step(*args, **kwargs)
+
+            monkeypatch.setattr(handing.Handing, place, after)
+            got = []
+            with suppress(andon.GroupClosedError):
+                got += tg.imap(negate, range(6), chunksize=3, return_outcomes=True)
+            assert not armed
+        assert tg.stats.submitted == tg.stats.done
+        assert tg.verdict is (andon.Verdict.CANCELLED if stops else andon.Verdict.OK)
+        assert {o.started for o in tg.outcomes} <= {not stops}
+        assert len(got) <= tg.stats.done
+        assert pool.apply(negate, (1,)) == -1
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("name", ["submit", "map"])
+def test_S3_there_is_no_room_for_what_was_counted(
+    name: str, left: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with andon.Pool(1) as pool:
         with andon.TaskGroup(pool=pool) as tg:
             group = tg._entered().group
 
-            def task(*args: Any) -> Task:
-                if args[1] is group and places:
-                    places.clear()
-                    if stops:
-                        tg.cancel("enough")
+            def no_room(*args: Any, **kwargs: Any) -> None:
+                monkeypatch.undo()
+                if left:
                     group.runtime.leave_body(group)
-                return make(*args)
+                raise MemoryError
 
-            monkeypatch.setattr(handing, "Task", task)
-            with nullcontext() if not stops else pytest.raises(andon.GroupClosedError):
-                assert list(tg.map(negate, range(3), chunksize=3)) == [0, -1, -2]
-            assert not places
-        assert tg.verdict is (andon.Verdict.CANCELLED if stops else andon.Verdict.OK)
-        assert {o.started for o in tg.outcomes} == {not stops}
+            monkeypatch.setattr(handing.Handing, "_hand_over", no_room)
+            with pytest.raises(MemoryError):
+                list(tg.map(negate, range(3))) if name == "map" else tg.submit(negate, 1)
+        assert (tg.verdict, tg.stats.submitted) == (andon.Verdict.OK, 0)
         assert pool.apply(negate, (1,)) == -1
 
 

@@ -53,6 +53,14 @@ class Submitted(Event):
 
 
 @record()
+class Withdrawn(Event):
+    """So many that were counted in a group's `stats` do not come."""
+
+    group: int
+    size: int
+
+
+@record()
 class BodyLeft(Event):
     """The body is over and adds nothing more; accepted work goes on."""
 

@@ -52,6 +52,7 @@ class Machine(Fates):
         self._handlers = {
             ev.GroupOpened: self._group_opened,
             ev.Submitted: self._submitted,
+            ev.Withdrawn: self._withdrawn,
             ev.BodyLeft: self._body_left,
             ev.StopAsked: self._stop_asked,
             ev.TaskCancelAsked: self._task_cancel_asked,
@@ -107,6 +108,11 @@ class Machine(Fates):
         group.pending[task.id] = task
         if e.cancelled:
             self._cancel_waiting(task)
+
+    def _withdrawn(self, e: ev.Withdrawn) -> None:
+        group = self._open_group(e.group, e)
+        group.stats.submitted -= e.size
+        self._close_if_over(group)
 
     def _body_left(self, e: ev.BodyLeft) -> None:
         group = self._open_group(e.group, e)

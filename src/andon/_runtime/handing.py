@@ -59,15 +59,16 @@ class Handing(Performer):
             future._index = group.next_index
             group.next_index += 1
             self._count(group, 1)
-            if alone:
-                calls.ahead = task = self._task_of(group, future._packed, [future])
-                self._hand_over(task)
-            else:
-                try:
+            task = None
+            try:
+                if alone:
+                    task = self._task_of(group, future._packed, [future])
+                    self._hand_over(task, ahead=True)
+                else:
                     calls.add(future)
-                except BaseException:  # there is no room for it: nothing was submitted
-                    group.stats.submitted -= 1
-                    raise
+            except BaseException:
+                self._withdraw(group, 1, task)
+                raise
         finally:
             calls.handing = within
             if not within:
@@ -82,20 +83,26 @@ class Handing(Performer):
         timeout: float | None,
         sink: Callable[[Task], Sink],
     ) -> Task:
-        """One of its own, behind the calls that wait; as `_add_call`."""
-        self._check_usable()
-        group.check()  # a stop may have come while we pickled (S14)
-        self._hand_over_calls(group, every=True)
+        """One of its own, behind the calls that wait; as `_add_call`, for the same reasons."""
         calls = group.calls
         within, calls.handing = calls.handing, True
         try:
-            self._ids += 1
-            index = group.next_index
-            group.next_index += size
-            task = Task(self._ids, group, index, size, call, packed, timeout)
-            task.sink = sink(task)
+            self._check_usable()
+            group.check()  # a stop may have come while we pickled (S14)
             self._count(group, size)
-            self._hand_over(task)
+            task = None
+            try:
+                if not within:
+                    self._hand_over_waiting(group, every=True)
+                self._ids += 1
+                index = group.next_index
+                group.next_index += size
+                task = Task(self._ids, group, index, size, call, packed, timeout)
+                task.sink = sink(task)
+                self._hand_over(task)
+            except BaseException:
+                self._withdraw(group, size, task)
+                raise
         finally:
             calls.handing = within
             if not within:
@@ -108,6 +115,12 @@ class Handing(Performer):
         if group.over:  # a finalizer has stopped it since
             group.stats.submitted -= size
             group.check()
+
+    def _withdraw(self, group: Group, size: int, task: Task | None) -> None:
+        """So many were counted and do not come, unless the machine has their task: there is no
+        room for it."""
+        if task is None or task.id not in self._tasks:
+            self._take(ev.Withdrawn(group.id, size))
 
     def _task_of(self, group: Group, packed: Any, futures: list[Future[Any]]) -> Task:
         """Of one single call, or of several that travel together; they have their numbers."""
@@ -123,28 +136,33 @@ class Handing(Performer):
             task.sink = Bundle(group.calls, futures).bind(task)
         return task
 
-    def _hand_over(self, task: Task, *, cancelled: bool = False) -> None:
-        """Its items are in the group's counts."""
+    def _hand_over(self, task: Task, *, ahead: bool = False, cancelled: bool = False) -> None:
+        """Its items are in the group's counts. `ahead`: of the single calls that wait."""
+        group = task.group
+        event = ev.Submitted(group.id, task.id, task.index, task.size, task.timeout, cancelled)
         self._tasks[task.id] = task
-        self._take(
-            ev.Submitted(task.group.id, task.id, task.index, task.size, task.timeout, cancelled)
-        )
+        if ahead:
+            group.calls.ahead = task
+        self._take(event)
 
-    def _hand_over_calls(self, group: Group, every: bool = False) -> None:
-        """The next of those that wait, where none of them waits in the machine; or `every` one."""
+    def _hand_over_calls(self, group: Group) -> None:
+        """The next of those that wait, where none of them waits in the machine."""
         calls = group.calls
         if calls.handing:
             return  # it is done further out: by our caller, or whom a finalizer has interrupted
         calls.handing = True
         try:
-            while calls and (every or calls.may_go()):
-                packed, futures = calls.next()
-                if futures:
-                    calls.ahead = task = self._task_of(group, packed, futures)
-                    self._hand_over(task)
+            self._hand_over_waiting(group)
         finally:
             calls.handing = False
         self._cancel_late(group)
+
+    def _hand_over_waiting(self, group: Group, every: bool = False) -> None:
+        calls = group.calls
+        while calls and (every or calls.may_go()):
+            packed, futures = calls.next()
+            if futures:
+                self._hand_over(self._task_of(group, packed, futures), ahead=True)
 
     def _cancel_late(self, group: Group) -> None:
         calls = group.calls
