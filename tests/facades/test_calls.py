@@ -505,7 +505,7 @@ def test_S3_a_finalizer_ends_the_group_while_items_of_a_map_are_on_their_way(
             group = tg._entered().group
             step, armed = getattr(handing.Handing, place), [0]
 
-            def after(*args: Any, **kwargs: Any) -> None:
+            def interrupted(*args: Any, **kwargs: Any) -> None:
                 if group.calls.handing and armed:
                     armed.clear()
                     if stops:
@@ -513,7 +513,7 @@ def test_S3_a_finalizer_ends_the_group_while_items_of_a_map_are_on_their_way(
                     group.runtime.leave_body(group)
                 step(*args, **kwargs)
 
-            monkeypatch.setattr(handing.Handing, place, after)
+            monkeypatch.setattr(handing.Handing, place, interrupted)
             got = []
             with suppress(andon.GroupClosedError):
                 got += tg.imap(negate, range(6), chunksize=3, return_outcomes=True)

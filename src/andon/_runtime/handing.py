@@ -117,8 +117,8 @@ class Handing(Performer):
             group.check()
 
     def _withdraw(self, group: Group, size: int, task: Task | None) -> None:
-        """So many were counted and do not come, unless the machine has their task: there is no
-        room for it."""
+        """So many were counted and do not come, since there is no room for them; but where the
+        machine has their task, they do."""
         if task is None or task.id not in self._tasks:
             self._take(ev.Withdrawn(group.id, size))
 
@@ -137,7 +137,7 @@ class Handing(Performer):
         return task
 
     def _hand_over(self, task: Task, *, ahead: bool = False, cancelled: bool = False) -> None:
-        """Its items are in the group's counts. `ahead`: of the single calls that wait."""
+        """Its items are in the group's counts. `ahead`: the next single calls wait for it."""
         group = task.group
         event = ev.Submitted(group.id, task.id, task.index, task.size, task.timeout, cancelled)
         self._tasks[task.id] = task
@@ -158,6 +158,7 @@ class Handing(Performer):
         self._cancel_late(group)
 
     def _hand_over_waiting(self, group: Group, every: bool = False) -> None:
+        """As many as may go, or `every` one; between the lines that say so (`handing`)."""
         calls = group.calls
         while calls and (every or calls.may_go()):
             packed, futures = calls.next()
