@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-_MINT = object()
-
 
 class Cancelled(BaseException):
     """Raised inside a task, or in a group's body, once the group is stopping (S16).
@@ -21,12 +19,10 @@ class Cancelled(BaseException):
     _token: Callable[[], Any]
 
     def __init__(self, *args: Any) -> None:
-        if not args or args[0] is not _MINT:
-            raise TypeError(
-                "andon.Cancelled is raised by andon only; to stop a group call "
-                "andon.current_token().cancel('why'), or raise an error of your own"
-            )
-        super().__init__()
+        raise TypeError(
+            "andon.Cancelled is raised by andon only; to stop a group call "
+            "andon.current_token().cancel('why'), or raise an error of your own"
+        )
 
     @property
     def reason(self) -> str:
@@ -59,7 +55,7 @@ def cancelled(
 ) -> Cancelled:
     """Make a `Cancelled`: the library's own way to build one. Both may be found out later: a
     sibling that stops should not be held up by what hardly anyone reads."""
-    exc = Cancelled(_MINT)
+    exc = Cancelled.__new__(Cancelled)
     exc._reason = reason
     exc._token = token
     return exc

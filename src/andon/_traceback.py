@@ -10,8 +10,10 @@ where there is more to tell than one error with its frames, the worker formats i
 from __future__ import annotations
 
 import os
+from _frozen_importlib_external import SourceFileLoader  # the rest of `importlib` takes a while
 from itertools import islice
 from types import CodeType, TracebackType
+from typing import Any
 
 from andon._words import describe
 
@@ -103,7 +105,7 @@ def _frames(tb: TracebackType | None) -> tuple[Frame, ...] | None:
         code = tb.tb_frame.f_code
         name = code.co_filename
         if name not in readable:
-            if not _same_for_all(name):
+            if not _same_for_all(name, tb.tb_frame.f_globals):
                 return None
             readable.add(name)
         position = _position(code, tb.tb_lasti)
@@ -121,11 +123,14 @@ def _position(code: CodeType, at: int) -> tuple[int | None, int | None, int | No
     return None, None, None
 
 
-def _same_for_all(name: str) -> bool:
-    """Does every process of this machine find the same source under that name?"""
+def _same_for_all(name: str, module: dict[str, Any]) -> bool:
+    """Does every process of this machine find the same source under that name, or none?"""
     if name.startswith("<"):  # of a prompt, a notebook, a string: the parent's, if anybody's
         import linecache
 
         return name not in linecache.cache
-    return os.path.isabs(name) and os.path.isfile(name)
+    # What was loaded from a file is read from there again: no need to look whether it is one.
+    return os.path.isabs(name) and (
+        type(module.get("__loader__")) is SourceFileLoader or os.path.isfile(name)
+    )
 

@@ -1079,7 +1079,11 @@ def test_a_row_is_found_before_the_birth_is_told(start_method: str) -> None:
     with driver(start_method, prestart=True) as d:  # nobody pumps
         (worker,) = d.engine._crew.workers.values()
         assert worker.pid is None and d.engine.look() == []
-        assert [r.row for r in d.engine.look(worker.row_number)] == [worker.row_number]
+        assert d.engine.at(worker.row_number) is None
+        worker.attempt = Attempt(7, d.group, d.pack(tasks.add, 1), 2, 5, True)
+        assert d.engine.at(worker.row_number) == (7, 2)
+        assert d.engine.at(worker.row_number + 1) is None
+        worker.attempt = None
 
 
 def test_a_worker_that_hangs_up_before_its_birth_is_told_is_killed_all_the_same(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import linecache
 import marshal
+import os
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ import pytest
 
 from andon import _traceback
 from andon._traceback import show, tell
+
+WHERE = "def f():\n    raise ValueError('here')\n"
 
 
 def plain() -> None:
@@ -96,18 +101,36 @@ def test_it_is_what_the_interpreter_prints(function: Callable[[], Any], at_once:
 
 
 def test_what_only_the_worker_can_read_is_told_at_once(tmp_path: Path) -> None:
-    code = "def f():\n    raise ValueError('here')\n"
     names: dict[str, Any] = {}
-    exec(compile(code, "<made by a worker>", "exec"), names)
-    linecache.cache["<made by a worker>"] = (len(code), None, code.splitlines(True), "")
+    exec(compile(WHERE, "<made by a worker>", "exec"), names)
+    linecache.cache["<made by a worker>"] = (len(WHERE), None, WHERE.splitlines(True), "")
     try:
         story, expected = told(names["f"])
     finally:
         del linecache.cache["<made by a worker>"]
     assert story == expected and "raise ValueError('here')" in expected
-    exec(compile(code, str(tmp_path / "archive.zip/module.py"), "exec"), names)
+    exec(compile(WHERE, str(tmp_path / "archive.zip/module.py"), "exec"), names)
     story, expected = told(names["f"])
     assert story == expected
+
+
+def test_where_a_module_comes_from_tells_who_can_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "from_file.py").write_text(WHERE)
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("from_zip.py", WHERE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "archive.zip")
+    from_file = importlib.import_module("from_file").f
+    asked: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "isfile", lambda name: asked.append(name) or True)
+        story, _ = told(from_file, check=False)
+    assert isinstance(story, tuple) and "raise ValueError('here')" in show(story)
+    assert asked == [__file__]  # which pytest has loaded, in a way of its own
+    story, expected = told(importlib.import_module("from_zip").f)
+    assert story == expected and "raise ValueError('here')" in expected
 
 
 def test_frames_at_its_start_can_be_left_out() -> None:

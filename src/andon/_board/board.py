@@ -238,6 +238,8 @@ class Board:
 
     def _lay_by(self, row: RowView) -> None:
         """What this row has said goes to the note of the word that it was said of."""
+        if not row.says:
+            return
         slot, clear = row.cord
         message = row.read_cord(slot, clear)
         if message and self.words[slot] & REST & ~0xF == clear | row.number << 4:

@@ -197,6 +197,11 @@ class RowView:
         return text
 
     @property
+    def says(self) -> bool:
+        """Is there a text?"""
+        return bool(self.cells[CORD_LEN])
+
+    @property
     def cord(self) -> tuple[int, int]:
         """The word that the text belongs to: its slot, and the value that means clear."""
         return int(self.cells[CORD_SLOT]), int(self.cells[CORD_CLEAR])

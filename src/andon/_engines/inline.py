@@ -78,12 +78,16 @@ class InlineEngine:
                 self._token._pull(KIND_CANCEL)
         return gone
 
-    def look(self, row: int | None = None) -> list[Row]:
+    def look(self) -> list[Row]:
         """The one row there is."""
         if self._now is None:
             return []
         attempt, item, since = self._now
         return [Row(0, None, attempt.id, item, "running", since, True, None)]
+
+    def at(self, row: int) -> tuple[int, int] | None:
+        """It has no row on a board."""
+        return None
 
     def pump(self, timeout: float | None) -> None:
         """Run one attempt, or wait for one."""

@@ -175,8 +175,11 @@ class Engine(Protocol):
         items, `GivenBack` says where it is. Returns the attempts that
         had not been given to a worker: they are over, and no event tells of them."""
 
-    def look(self, row: int | None = None) -> list[Row]:
-        """What the workers are doing now; `row`: the one of that row on our board only."""
+    def look(self) -> list[Row]:
+        """What the workers are doing now."""
+
+    def at(self, row: int) -> tuple[int, int] | None:
+        """The attempt and the item that the worker of that row on our board is at."""
 
     def pump(self, timeout: float | None) -> None:
         """Wait up to `timeout` seconds (None: until something happens), then post."""

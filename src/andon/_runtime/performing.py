@@ -240,10 +240,12 @@ class Performer:
                 return
 
     def _who_pulled(self, row_number: int) -> tuple[int | None, int | None]:
-        for row in self._engine.look(row_number):
-            task = self._by_attempt.get(row.attempt or 0)
-            return row.attempt, row.index if task is not None and task.size > 1 else 0
-        return None, None
+        at = self._engine.at(row_number)
+        if at is None:
+            return None, None
+        attempt, item = at
+        task = self._by_attempt.get(attempt)
+        return attempt, item if task is not None and task.size > 1 else 0
 
     # Without the lock ----------------------------------------------------------------------------
 

@@ -189,14 +189,18 @@ class LocalEngine:
         self._nudge()
         return gone
 
-    def look(self, row: int | None = None) -> list[Row]:
-        """One row per live worker. Who is asked for by number may have pulled its cord before the
-        news of its birth, which comes by another way than its answers."""
-        return [
-            _row(w)
-            for w in self._crew.workers.values()
-            if (w.pid is not None if row is None else row == w.row_number)
-        ]
+    def look(self) -> list[Row]:
+        """One row per live worker."""
+        return [_row(w) for w in self._crew.workers.values() if w.pid is not None]
+
+    def at(self, row: int) -> tuple[int, int] | None:
+        """It may have pulled its cord before the news of its birth, which comes by another way than
+        its answers."""
+        for worker in self._crew.workers.values():
+            attempt = worker.attempt
+            if worker.row_number == row and attempt is not None:
+                return attempt.id, _item(worker, attempt)
+        return None
 
     def pump(self, timeout: float | None) -> None:
         """See the head of this file."""
@@ -347,17 +351,20 @@ class LocalEngine:
 def _row(worker: WorkerProcess) -> Row:
     row, attempt = worker.row, worker.attempt
     used, shield = worker.token_use
-    index = row.index
-    if attempt is not None and not attempt.lo <= index < attempt.hi:
-        index = attempt.lo
     return Row(
         row=worker.row_number,
         pid=worker.pid,
         attempt=None if attempt is None else attempt.id,
-        index=index,
+        index=row.index if attempt is None else _item(worker, attempt),
         phase=row.phase_name,
         started_at=row.started_at if worker.begun else None,
         used_token=used,
         shield_until=shield,
         stopping=worker.ladder is not None,
     )
+
+
+def _item(worker: WorkerProcess, attempt: Attempt) -> int:
+    """Which one of its attempt it is at."""
+    index = worker.row.index
+    return index if attempt.lo <= index < attempt.hi else attempt.lo
