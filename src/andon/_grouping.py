@@ -14,7 +14,7 @@ from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope
 from andon._runtime.surroundings import Env, check_variables
 from andon.outcome import Outcome, Reason, TraceEvent, Verdict
-from andon.policy import Policy, Stats
+from andon.policy import Policy, Stats, as_of_now
 from andon.report.reporters import check_progress
 from andon.report.watch import Watcher, watch
 from andon.token import Token
@@ -118,8 +118,8 @@ class Grouping:
 
     @property
     def stats(self) -> Stats:
-        """Counts of tasks, by outcome."""
-        return self._entered().group.stats
+        """Counts of tasks, by outcome: those of this moment."""
+        return as_of_now(self._entered().group.stats)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Elsewhere, ()

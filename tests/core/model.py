@@ -25,10 +25,11 @@ from typing import Any
 
 from andon._core import actions as ac
 from andon._core import events as ev
+from andon._core.events import Tally
 from andon._core.machine import Machine
 from andon._core.records import GroupRecord, TaskRecord
 from andon.outcome import GroupState, ReasonKind, StoppedBy, TaskState, Verdict
-from andon.policy import Policy, Stats, collect_all, fail_fast
+from andon.policy import Policy, collect_all, fail_fast
 from andon.testing.clock import VirtualClock
 
 Choice = tuple[Any, ...]
@@ -140,6 +141,14 @@ def _copy(source: Any) -> Any:
     return kind(*_VALUES[kind](source))
 
 
+def _copy_tally(source: Tally) -> Tally:
+    tally = Tally()
+    tally.submitted, tally.closed = source.submitted, source.closed
+    tally.succeeded, tally.failed = source.succeeded, source.failed
+    tally.cancelled, tally.abandoned = source.cancelled, source.abandoned
+    return tally
+
+
 def clone_machine(old: Machine) -> Machine:
     """A copy, quicker than `copy.deepcopy`. Its story is empty, so it tells its own moves alone."""
     assert vars(old).keys() == _MACHINE_FIELDS, "the machine has grown a field: copy it here"
@@ -151,10 +160,7 @@ def clone_machine(old: Machine) -> Machine:
     tasks: dict[int, TaskRecord] = {}
     for group in old.groups.values():
         copied = _copy(group)
-        stats = group.stats
-        copied.stats = Stats(
-            stats.submitted, stats.succeeded, stats.failed, stats.cancelled, stats.abandoned
-        )
+        copied.stats = _copy_tally(group.stats)
         copied.pending, copied.live = OrderedDict(), {}
         for source, target in ((group.pending, copied.pending), (group.live, copied.live)):
             for key, task in source.items():

@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 import pytest
 
 import andon
+from andon._core.machine import Machine
+from andon._core.table import GroupTrigger
 from andon._engines.port import Pace
 from andon._runtime import calls, handing
 from andon._runtime.calls import Calls
@@ -522,6 +524,28 @@ def test_S3_a_finalizer_ends_the_group_while_items_of_a_map_are_on_their_way(
         assert tg.verdict is (andon.Verdict.CANCELLED if stops else andon.Verdict.OK)
         assert {o.started for o in tg.outcomes} <= {not stops}
         assert len(got) <= tg.stats.done
+        assert pool.apply(negate, (1,)) == -1
+
+
+def test_S14_a_finalizer_submits_as_its_group_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the driver's thread, within the very event: it is told so, and the pool lives."""
+    with andon.Pool(1) as pool:
+        with andon.TaskGroup(pool=pool) as tg:
+            group = tg._entered().group
+            move, told = Machine._move_group, []
+
+            def interrupted(machine: Machine, record: Any, *why: Any) -> None:
+                if record.id == group.id and why[0] is GroupTrigger.CLOSE:
+                    for submit in (tg.submit, tg.map):
+                        with pytest.raises(andon.GroupClosedError, match=r"over \(ok\)") as caught:
+                            list(submit(negate, [1]))  # type: ignore[call-overload]
+                        told.append(caught.value)
+                move(machine, record, *why)
+
+            monkeypatch.setattr(Machine, "_move_group", interrupted)
+            future = tg.submit(negate, 1)
+        assert len(told) == 2
+        assert future.result(0) == -1 and tg.stats.submitted == tg.stats.done == 1
         assert pool.apply(negate, (1,)) == -1
 
 

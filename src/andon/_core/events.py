@@ -19,20 +19,34 @@ class Event:
     __slots__ = ()
 
 
+class Tally(Stats):
+    """The counts of a group, kept by two: who submits counts that, before the machine gets it; the
+    machine counts the outcomes. Once it is `closed`, nothing more may be counted.
+
+    A finalizer may submit between any two calls, so whoever counts looks at `closed` afterwards,
+    and the machine closes it right behind its last look, with no call between.
+    """
+
+    __slots__ = ("closed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+
+
 # From users, timers and parent groups -----------------------------------------------------------
 
 
 @record()
 class GroupOpened(Event):
-    """`deadline` is absolute; None: none. Who submits counts that in `stats`, before;
-    the machine counts the outcomes."""
+    """`deadline` is absolute; None: none."""
 
     group: int
     policy: Policy
     deadline: float | None
     grace: float
     kill_after: float
-    stats: Stats = made(default_factory=Stats)
+    stats: Tally = made(default_factory=Tally)
 
 
 @record()

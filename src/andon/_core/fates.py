@@ -321,14 +321,16 @@ class Fates(Moves):
         group.pending.move_to_end(task.id, last=False)
 
     def _close_if_over(self, group: GroupRecord) -> None:
-        if group.live or group.pending or not group.body_left:
+        stats = group.stats
+        if group.live or group.pending or not group.body_left or stats.closed:
             return
-        if group.state is GroupState.CLOSED or group.stats.done < group.stats.submitted:
+        done = stats.done
+        if done < stats.submitted:
             return  # what has been counted, and not handed over yet, is on its way
+        stats.closed = True  # no call since the look
         self._move_group(group, GroupTrigger.CLOSE)
         if group.verdict is None:
             group.verdict = Verdict.OK
-        stats = group.stats
         if stats.done != stats.submitted:
             raise self._wrong(
                 f"group {group.id} closes with {stats.submitted} tasks and {stats.done} outcomes"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from enum import Enum
 
+from andon._core.events import Tally
 from andon._record import made, record
 from andon.outcome import GroupState, Reason, TaskState, Verdict
-from andon.policy import Policy, Stats
+from andon.policy import Policy
 
 ANY = 1 << 62  # items
 
@@ -80,7 +81,7 @@ class GroupRecord:
     body_left: bool = False
     reason: Reason | None = None
     verdict: Verdict | None = None
-    stats: Stats = made(default_factory=Stats)
+    stats: Tally = made(default_factory=Tally)
     pending: OrderedDict[int, TaskRecord] = made(default_factory=OrderedDict)
     live: dict[int, TaskRecord] = made(default_factory=dict)
     failures_only: bool = False

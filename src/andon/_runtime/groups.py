@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from andon._cancelled import raise_cancelled
+from andon._core.events import Tally
 from andon._engines.port import GroupRef
 from andon._runtime.calls import Calls
 from andon._runtime.surroundings import Variables
@@ -17,7 +18,7 @@ from andon._runtime.wakeup import Wakeup
 from andon._words import note
 from andon.errors import GroupClosedError, PoolClosedError, WrongProcessError
 from andon.outcome import Outcome, Reason, TaskState, Verdict
-from andon.policy import Policy, Stats, may_raise
+from andon.policy import Policy, may_raise
 from andon.token import Token
 
 _RECENT = 100  # failures that a group remembers for a while, where nobody will ask for them
@@ -39,7 +40,7 @@ class Group:
         runtime: Runtime,
         ident: int,
         policy: Policy,
-        stats: Stats,
+        stats: Tally,
         token: Token,
         *,
         grace: float,
@@ -77,7 +78,6 @@ class Group:
         self.broken: BaseException | None = None  # why the whole pool gave up, if it did
         self.mistake: Exception | None = None  # of its policy
         self.mistaken = False  # that is why it stops
-        self.over = False  # in the machine; set under the lock
         self.closed = False
         self.stopped = False  # its word is pulled: it does not merely drain; set under the lock
         self.in_main = False  # opened in the main thread: Ctrl-C stops it
@@ -141,13 +141,18 @@ class Group:
         The cord is quicker than the report (S11), and a policy's decision than its outcome (S6)."""
         return not self.ahead or self.closed
 
+    @property
+    def over(self) -> bool:
+        """Is it, in the machine?"""
+        return self.stats.closed
+
     def check(self) -> None:
         """A checkpoint of the body: raises `Cancelled` once the group is stopping (S14)."""
-        if self.over:
+        if self.stats.closed:
             if self.pool_closed:
                 raise PoolClosedError("Pool not running: it has been closed")
             raise GroupClosedError(
-                f"the group is over ({self.verdict}); open a new one for more work"
+                f"the group is over ({self.verdict or Verdict.OK}); open a new one for more work"
             )
         if self.reason is not None:
             self.raise_cancelled()

@@ -111,9 +111,10 @@ class Handing(Performer):
 
     def _count(self, group: Group, size: int) -> None:
         """From here on the group stays open for so many more."""
-        group.stats.submitted += size
-        if group.over:  # a finalizer has stopped it since
-            group.stats.submitted -= size
+        stats = group.stats
+        stats.submitted += size
+        if stats.closed:  # since a finalizer has stopped it, or is what submits
+            stats.submitted -= size
             group.check()
 
     def _withdraw(self, group: Group, size: int, task: Task | None) -> None:

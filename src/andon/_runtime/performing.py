@@ -195,7 +195,6 @@ class Performer:
                     self._give_up_calls(group)
                 case ac.GroupClosed():
                     group = self._groups.pop(action.group)
-                    group.over = True
                     group.verdict = action.verdict
                     self._notices.append(partial(self._closed, group))
                 case ac.Trace():

@@ -22,9 +22,12 @@ _REFRESH = 0.1  # seconds; a display needs no more
 class Watched(Protocol):
     """What is needed of a group."""
 
-    stats: Stats
     reason: Reason | None
     runtime: Runtime
+
+    @property
+    def stats(self) -> Stats:
+        """Its counts, as they are."""
 
 
 class Watcher:
