@@ -47,7 +47,6 @@ def all_are_brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever they take, so that it does not depend on the machine: one is under way at a time."""
     monkeypatch.setattr(flow, "_BRIEF", PATIENCE)
     monkeypatch.setattr(flow, "_SUBMITTING", 2 * PATIENCE)
-    monkeypatch.setattr(flow, "_FEW", 1)
 
 
 @pytest.fixture

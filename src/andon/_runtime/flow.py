@@ -1,13 +1,14 @@
-"""How many of a group's single calls are with workers at once: of brief ones, few.
+"""How many of a group's single calls are with workers at once: of brief ones, one or few.
 
     a call ──▶ are few under way, or are calls not brief? ── yes ──▶ machine ──▶ an idle worker
                   └── no ──▶ it waits until one is back, and travels with those behind it
 
-To wake a worker for one brief call costs both sides far more than the call itself, and a few
-workers do brief calls faster than anybody submits them. So the others are left asleep while calls
-are brief. What is under way may take long after all: after `HELD` seconds we look, and what is at a
-long call does not count any more; nor is any held, until some more have been brief: the more, the
-more often that was so. A call may be brief, and its arguments or its result take long: the same.
+To wake a worker for one brief call costs both sides far more than the call itself, and one worker
+does the briefest faster than anybody submits them. So the others are left asleep while calls are
+brief, and leave the submitter its core. What is under way may take long after all: after `HELD`
+seconds we look, and what is at a long call does not count any more; nor is any held, until some
+more have been brief: the more, the more often that was so. A call may be brief, and its arguments
+or its result take long: the same.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ _BRIEF = 50e-6  # seconds of a call, on the average
 _LATELY = 32  # calls, of which that is the average
 _AGAIN, _LONGEST_AGAIN = 8, 128  # calls after a long one, before any is held; doubles each time
 _CALM = 1000  # calls; then it is halved
-_FEW = 4  # under way, however brief
 _SUBMITTING = 10e-6  # seconds from one call to the next, as fast as they come: one worker more
 
 
@@ -65,7 +65,7 @@ class Flow:
         if self._calm >= _CALM:
             self._calm, self._again = 0, max(_AGAIN, self._again // 2)
         if lately == _LATELY and self._seconds <= _BRIEF and not self._free:
-            self._at_once = _FEW + self._seconds // _SUBMITTING
+            self._at_once = 1 + self._seconds // _SUBMITTING
         else:
             self._at_once = math.inf
 
