@@ -55,7 +55,7 @@ def cancelled(
 ) -> Cancelled:
     """Make a `Cancelled`: the library's own way to build one. Both may be found out later: a
     sibling that stops should not be held up by what hardly anyone reads."""
-    exc = Cancelled.__new__(Cancelled)
+    exc = Cancelled.__new__(Cancelled)  # past `__init__`, which refuses
     exc._reason = reason
     exc._token = token
     return exc

@@ -124,13 +124,18 @@ def _position(code: CodeType, at: int) -> tuple[int | None, int | None, int | No
 
 
 def _same_for_all(name: str, module: dict[str, Any]) -> bool:
-    """Does every process of this machine find the same source under that name, or none?"""
+    """Does every process of this machine find the same source under that name, or none?
+
+    `module`: the globals of the code. They may be of a class of the user's own, and are not asked.
+    """
     if name.startswith("<"):  # of a prompt, a notebook, a string: the parent's, if anybody's
         import linecache
 
         return name not in linecache.cache
-    # What was loaded from a file is read from there again: no need to look whether it is one.
-    return os.path.isabs(name) and (
-        type(module.get("__loader__")) is SourceFileLoader or os.path.isfile(name)
+    # A module that was loaded from this file is read from there again: no need to look for it.
+    loaded = (
+        type(dict.get(module, "__loader__")) is SourceFileLoader
+        and str.__eq__(name, dict.get(module, "__file__")) is True
     )
+    return os.path.isabs(name) and (loaded or os.path.isfile(name))
 

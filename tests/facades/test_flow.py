@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import andon
-from andon._runtime import flow, handing
+from andon._runtime import calls, flow, handing
 from andon._runtime.groups import Group
 from tests.support import PATIENCE, Stage, dice, eventually
 
@@ -47,6 +47,7 @@ def all_are_brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever they take, so that it does not depend on the machine: one is under way at a time."""
     monkeypatch.setattr(flow, "_BRIEF", PATIENCE)
     monkeypatch.setattr(flow, "_SUBMITTING", 2 * PATIENCE)
+    monkeypatch.setattr(calls, "HARDLY_ANY", 0)  # however few workers there are
 
 
 @pytest.fixture
@@ -120,6 +121,34 @@ def test_brief_calls_pass_a_long_one(pool: andon.ProcessPoolExecutor, stage: Mak
     assert not first.done()
     place.release()
     assert first.result(PATIENCE) == 1
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_a_call_with_a_timeout_holds_up_no_other(start_method: str, stage: MakeStage) -> None:
+    """It travels alone, so nothing is gained by that."""
+    place = stage()
+    with andon.TaskGroup(workers=WORKERS, start_method=start_method) as tg:
+        warmed(tg._entered().group, tg.submit)
+        first = tg.submit(busy, place, 1, timeout=PATIENCE)
+        place.wait()
+        assert [tg.submit(negate, i).result(PATIENCE) for i in range(20)] == [-i for i in range(20)]
+        place.release()
+    assert first.result() == 1
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_where_workers_are_few_none_is_held(
+    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "HARDLY_ANY", WORKERS)
+    place = stage()
+    with andon.ProcessPoolExecutor(WORKERS, start_method=start_method) as pool:
+        wait([pool.submit(negate, i) for i in range(2 * flow._LATELY)])
+        first = pool.submit(busy, place, 1)
+        place.wait()
+        assert pool.submit(negate, 1).result(PATIENCE) == -1
+        place.release()
+        assert first.result(PATIENCE) == 1
 
 
 @pytest.mark.usefixtures("for_ever")

@@ -9,6 +9,7 @@ import os
 import traceback
 import zipfile
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,25 @@ def test_where_a_module_comes_from_tells_who_can_read_it(
     assert asked == [__file__]  # which pytest has loaded, in a way of its own
     story, expected = told(importlib.import_module("from_zip").f)
     assert story == expected and "raise ValueError('here')" in expected
+
+
+def test_a_module_speaks_for_no_source_but_its_own(tmp_path: Path) -> None:
+    """And globals of a class of one's own are not asked at all."""
+
+    class Globals(dict[str, Any]):
+        def get(self, *args: Any) -> Any:
+            raise RuntimeError("nobody should ask")
+
+    made = str(tmp_path / "generated.py")
+    loader = {"__loader__": SourceFileLoader("generator", __file__), "__file__": __file__}
+    linecache.cache[made] = (len(WHERE), None, WHERE.splitlines(True), made)
+    try:
+        for names in (loader, Globals()):
+            exec(compile(WHERE, made, "exec"), names)
+            story, expected = told(names["f"])
+            assert story == expected and "raise ValueError('here')" in expected
+    finally:
+        del linecache.cache[made]
 
 
 def test_frames_at_its_start_can_be_left_out() -> None:

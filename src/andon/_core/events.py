@@ -24,7 +24,8 @@ class Tally(Stats):
     machine counts the outcomes. Once it is `closed`, nothing more may be counted.
 
     A finalizer may submit between any two calls, so whoever counts looks at `closed` afterwards,
-    and the machine closes it right behind its last look, with no call between.
+    and the machine closes it right behind its last look, with no call between. (A debugger's trace
+    function, which runs between any two lines, must not submit.)
     """
 
     __slots__ = ("closed",)

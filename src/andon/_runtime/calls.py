@@ -28,7 +28,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from andon._engines.port import Capabilities
-from andon._runtime.flow import Flow
+from andon._runtime.flow import HARDLY_ANY, Flow
 
 if TYPE_CHECKING:
     from andon._runtime.futures import Future
@@ -86,7 +86,7 @@ class Calls:
         self._most = self._worth = 1  # in a bundle: at most, and however many workers there are
         self._new = True  # nothing of it was measured yet
         self.ahead: Task | None = None
-        self.flow = Flow(holds=self._bundle is not None)
+        self.flow = Flow(holds=self._bundle is not None and self._slots > HARDLY_ANY)
         self.held = False  # they wait for those under way: who drives looks at these
         self.handing = False  # some are on their way to the machine
         self.late: deque[Future[Any]] = deque()  # cancelled by a finalizer meanwhile

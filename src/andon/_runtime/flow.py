@@ -1,14 +1,16 @@
-"""How many of a group's single calls are with workers at once: of brief ones, one or few.
+"""How many of a group's single calls are with workers at once: of the briefest, one.
 
-    a call ──▶ are few under way, or are calls not brief? ── yes ──▶ machine ──▶ an idle worker
+    a call ──▶ is none under way, or are calls not brief? ── yes ──▶ machine ──▶ an idle worker
                   └── no ──▶ it waits until one is back, and travels with those behind it
 
 To wake a worker for one brief call costs both sides far more than the call itself, and one worker
 does the briefest faster than anybody submits them. So the others are left asleep while calls are
-brief, and leave the submitter its core. What is under way may take long after all: after `HELD`
-seconds we look, and what is at a long call does not count any more; nor is any held, until some
-more have been brief: the more, the more often that was so. A call may be brief, and its arguments
-or its result take long: the same.
+brief, and leave the submitter its core. That is so where workers are many; where they are few, a
+long call among brief ones is never late. Nor is any that travels alone.
+
+What is under way may take long after all: after `HELD` seconds we look, and what is at a long call
+does not count any more; nor is any held, until some more have been brief: the more, the more often
+that was so. A call may be brief, and its arguments or its result take long: the same.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container
 
+HARDLY_ANY = 4  # workers: so few are never left asleep
 HELD = 0.001  # seconds; then we look at what is under way
 _PATIENCE = 0.01  # seconds; so long something may be on its way to a worker that gets no core
 _BRIEF = 50e-6  # seconds of a call, on the average
@@ -26,7 +29,8 @@ _SUBMITTING = 10e-6  # seconds from one call to the next, as fast as they come: 
 
 
 class Flow:
-    """One group's. `holds`: calls of it may travel together; else none is ever held."""
+    """One group's. `holds`: calls of it may travel together, and workers are many; else none is
+    ever held."""
 
     __slots__ = (
         "_again", "_at_once", "_calm", "_free", "_holds", "_measured", "_seconds", "_under_way",

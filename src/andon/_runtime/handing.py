@@ -113,7 +113,7 @@ class Handing(Performer):
         """From here on the group stays open for so many more."""
         stats = group.stats
         stats.submitted += size
-        if stats.closed:  # since a finalizer has stopped it, or is what submits
+        if stats.closed:  # a finalizer has stopped it since, or we are in one, while it closes
             stats.submitted -= size
             group.check()
 
@@ -199,7 +199,8 @@ class Handing(Performer):
         calls = task.group.calls
         if calls.ahead is task:
             calls.ahead = None
-            calls.flow.sent(task.id, time.monotonic())
+            if task.timeout is None:  # else it travels alone, and none is held behind it
+                calls.flow.sent(task.id, time.monotonic())
             self._go_on(task.group)
 
     def _call_back(self, task: Task) -> None:
