@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import andon
+from andon._board import KIND_CANCEL
+from andon._worker.state import current
 from tests.matrix.stop_tasks import LONG, announce_trusted, guarded, swallowing_for_good
 from tests.support import Stage, alive
 
@@ -294,3 +296,17 @@ def returns_when_told(here: Stage, go: Stage) -> int:
     announce_trusted(here)
     go.hold()
     return 42
+
+
+def pull_unrung(asleep: Stage) -> str:
+    """What a worker leaves that pulls the word and loses its core, before it rings."""
+    asleep.hold()
+    state = current
+    assert state.board is not None and state.row is not None
+    state.board.words[state.slot] = state.clear | state.row.number << 4 | KIND_CANCEL
+    return "returned"
+
+
+def sleep_unless_stopped(asleep: Stage) -> bool:
+    asleep.reach()
+    return andon.sleep(LONG)

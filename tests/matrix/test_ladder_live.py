@@ -518,3 +518,19 @@ def test_S36_a_result_that_was_written_beats_an_overdue_kill(stage: MakeStage) -
         assert (outcome.state, outcome.value, outcome.stopped_by) == ("succeeded", 42, "returned")
         assert outcome.cancel_requested
         assert alive(worker), "its kill was called off"
+
+
+# S1: the cause before its effects ---------------------------------------------------------------
+
+
+def test_S1_a_word_is_heard_before_its_bell(stage: MakeStage, start_method: str) -> None:
+    """Where the puller has lost its core in between, and what it stopped is told by then."""
+    asleep = stage("asleep")
+    with andon.TaskGroup(workers=2, start_method=start_method, grace=1000) as tg:
+        sleeper = tg.submit(tasks.sleep_unless_stopped, asleep)
+        asleep.wait()
+        puller = tg.submit(tasks.pull_unrung, asleep)
+        asleep.release()
+    assert tg.reason is not None and tg.reason.kind is ReasonKind.CANCEL
+    assert puller.result() == "returned" and sleeper.result() is True
+    assert [o.cancel_requested for o in tg.outcomes] == [True, True]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from andon._board import own_board
 from andon._complaint import complain
 from andon._core import actions as ac
 from andon._core import events as ev
@@ -35,6 +36,7 @@ from andon.errors import InternalError, anew
 from andon.outcome import Reason, TaskState, TraceEvent
 from andon.token import Token
 
+_OF_TASKS = (ev.Succeeded, ev.Failed, ev.Stopped)
 # A result that takes its time is late as well (S29).
 _UNDER_WAY = ("running", "pickling", "sending")
 
@@ -115,8 +117,19 @@ class Performer:
                     source = self._by_attempt.get(event.attempt)
                     self._notices.append(partial(self.listener.take, event, source))
                 else:
+                    if type(event) in _OF_TASKS:
+                        self._hear_unrung(event.attempt)
                     self._take(event)
         self._deliver()
+
+    def _hear_unrung(self, attempt: int) -> None:
+        """Who pulls a word rings the bell behind that, and may lose its core in between, or its
+        life. What others tell by then may be the word's effect; and some may sleep still."""
+        task = self._by_attempt.get(attempt)
+        if task is None or task.group.stopped or not task.group.token.is_set():
+            return
+        hear([task.group], self._take, self._who_pulled)
+        own_board().ring()
 
     def _take(self, event: ev.Event) -> None:
         if self._taking:  # a signal handler, or a finalizer, of the very thread that is at it
