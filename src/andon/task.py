@@ -31,10 +31,9 @@ __all__ = ["check", "current_token", "set_body_hook", "shield", "sleep", "task_t
 
 def _look_closer() -> None:
     state = current
-    if state.body_hook is not None:
-        body = body_token()
-        if body is not None and body.is_set():
-            raise_cancelled(body.reason or "", body)
+    body = body_token()
+    if body is not None and body.is_set():
+        raise_cancelled(body.reason or "", body)
     if state.attempt == NOTHING:
         return
     state.use()

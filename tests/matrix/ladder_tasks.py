@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import andon
-from andon._board import KIND_CANCEL
+from andon._board import KIND_CANCEL, Board
 from andon._worker.state import current
 from tests.matrix.stop_tasks import LONG, announce_trusted, guarded, swallowing_for_good
 from tests.support import Stage, alive
@@ -301,9 +302,9 @@ def returns_when_told(here: Stage, go: Stage) -> int:
 def pull_unrung(asleep: Stage) -> str:
     """What a worker leaves that pulls the word and loses its core, before it rings."""
     asleep.hold()
-    state = current
-    assert state.board is not None and state.row is not None
-    state.board.words[state.slot] = state.clear | state.row.number << 4 | KIND_CANCEL
+    assert current.board is not None
+    with patch.object(Board, "ring"):
+        current.board.pull(current.slot, current.clear, KIND_CANCEL, current.row)
     return "returned"
 
 

@@ -331,9 +331,9 @@ class Fates(Moves):
         self._move_group(group, GroupTrigger.CLOSE)
         if group.verdict is None:
             group.verdict = Verdict.OK
-        if stats.done != stats.submitted:
+        if done != stats.submitted:
             raise self._wrong(
-                f"group {group.id} closes with {stats.submitted} tasks and {stats.done} outcomes"
+                f"group {group.id} closes with {stats.submitted} tasks and {done} outcomes"
             )
         del self.groups[group.id]
         self._out.append(GroupClosed(group.id, group.verdict, group.reason))
