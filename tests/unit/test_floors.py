@@ -194,3 +194,11 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
         _core__d="from andon._core import a",
     )
     assert cycles(graph) == [["andon._core.a", "andon._core.b", "andon._core.c"]]
+
+
+@pytest.mark.parametrize("package", ["_buffers", "_engines/local", "_runtime", "_worker"])
+def test_a_packages_map_names_every_file(package: str) -> None:
+    folder = SOURCE / "andon" / package
+    story = (folder / "__init__.py").read_text(encoding="utf-8")
+    named = re.findall(r"^ +(\w+\.py) ", story, re.MULTILINE)
+    assert sorted(named) == sorted(f.name for f in folder.glob("*.py") if f.name != "__init__.py")

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 Act = Callable[[list[int]], None]
 
 
-class StubTemplate(far.Template):
+class StubBirths(far.Births):
     """Its workers do what the test says, instead of booting."""
 
     act: Act
@@ -86,8 +86,8 @@ def stub(act: Act) -> Iterator[tuple[Peer, int]]:
     pid = os.fork()
     if not pid:
         ours.close()
-        StubTemplate.act = staticmethod(act)  # type: ignore[assignment]
-        far.Template = StubTemplate  # type: ignore[misc]
+        StubBirths.act = staticmethod(act)  # type: ignore[assignment]
+        far.Births = StubBirths  # type: ignore[misc]
         far.serve(theirs, "fork", [])
     theirs.close()
     peer = Peer(ours)

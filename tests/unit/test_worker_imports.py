@@ -35,7 +35,7 @@ NEVER = """
 """.split()
 
 
-OF_TEMPLATE = {"children", "frozen", "messages", "orphans", "template"}
+OF_TEMPLATE = {"births", "children", "frozen", "messages", "orphans", "template"}
 STANDARD_OF_TEMPLATE = """
     __future__ _collections _signal _socket _struct errno gc math select struct
 """.split()

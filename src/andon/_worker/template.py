@@ -42,8 +42,8 @@ import time
 assert sys.platform == "linux"
 
 from andon._worker import messages
+from andon._worker.births import Births
 from andon._worker.children import become_subreaper, wants_core
-from andon._worker.frozen import MARK
 from andon._worker.messages import Peer
 from andon._worker.orphans import Orphans, kill_group
 
@@ -95,10 +95,7 @@ class Template:
         dispositions: dict[int, Any],
         first: int = 0,
     ) -> None:
-        self._method = method
-        self._command = command  # of a spawned worker: interpreter and flags
-        self._dispositions = dispositions  # to give back to workers
-        self._mask: set[int] = set()  # theirs, too
+        self._births = Births(method, command, dispositions, self._let_go)
         self._root = Peer(root)
         self._peers: dict[int, Peer] = {self._root.fd: self._root}
         self._children: dict[int, _Child] = {}  # by pidfd
@@ -210,17 +207,13 @@ class Template:
         try:
             if len(fds) < expected:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            pid = self._spawn(serial, fds) if self._method == "spawn" else self._fork(serial, fds)
+            pid = self._births.make(serial, fds)
         except OSError as exc:
             self._tell(peer, ("failed", serial, exc.errno or 0, str(exc)))
             return
         finally:
             for fd in fds:
                 os.close(fd)
-        try:
-            os.setpgid(pid, pid)  # the worker does it too; whoever comes first
-        except OSError:
-            pass
         self._enter(peer, serial, pid)
 
     def _enter(self, peer: Peer, serial: int, pid: int) -> None:
@@ -242,69 +235,13 @@ class Template:
         except OSError:  # no descriptor left for the copy; the parent may open one itself
             self._tell(peer, ("born", serial, pid))
 
-    def _divide(self) -> int:
-        """Fork. A signal that comes before the child has its own handlers waits for them (see
-        `_restore_signals`): with ours it would be ignored."""
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._dispositions)
-        pid = -1
-        try:
-            pid = os.fork()
-        finally:
-            if pid:
-                signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        return pid
-
-    def _fork(self, serial: int, fds: list[int]) -> int:
-        pid = self._divide()
-        if pid:
-            return pid
-        try:
-            self._become(serial, fds)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(70)
-
-    def _become(self, serial: int, fds: list[int]) -> NoReturn:
+    def _let_go(self) -> None:
+        """A worker that was forked off has nothing to do with our descriptors."""
         self._epoll.close()
         for peer in self._peers.values():
             peer.close()
         for pidfd in [*self._children, *self._orphans.pidfds()]:
             os.close(pidfd)
-        self._restore_signals()
-        gc.enable()
-        from andon._worker import boot
-
-        boot.run(serial, fds, self._method)
-
-    def _spawn(self, serial: int, fds: list[int]) -> int:
-        code = (
-            f"import gc, sys; gc.disable(); sys.path[:] = {sys.path!r}; "
-            "from andon._worker.boot import main; main()"
-        )
-        start = ["andon._worker.boot"] if self._command[-1] == MARK else ["-c", code]
-        argv = [*self._command, *start, str(serial), *map(str, fds)]
-        pid = self._divide()
-        if pid:
-            return pid
-        try:
-            # Group and subreaper survive the exec; the worker then need not load ctypes (3 ms).
-            os.setpgid(0, 0)
-            become_subreaper()
-            self._restore_signals()
-            for fd in fds:
-                os.set_inheritable(fd, True)
-            os.execv(argv[0], argv)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(70)
-
-    def _restore_signals(self) -> None:
-        for number, handler in self._dispositions.items():
-            if number != signal.SIGINT:  # stays ignored: the parent alone decides (S32)
-                signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     # Deaths -------------------------------------------------------------------------------------
 

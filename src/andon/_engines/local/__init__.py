@@ -8,9 +8,11 @@
     frames.py          pure: bytes into frames
     channel.py         frames over its two pipes, never blocking
     ladder.py          pure: when to interrupt, dump and kill (S15)
+    climber.py         takes the steps that are due
     ledger.py          what workers have said, and what becomes of it: events, their next state
     lone.py            a call that has the pool to itself: who waits for it lingers
     overdue.py         gives back what stands in a span behind a long item
+    hunger.py          and what others could do that have nothing
     respawn.py         pure: how many deaths are too many (S42)
     packing.py         calls into bytes, in the submitting thread (S28)
     store.py           where large arguments lie, in shared memory, until their task is over
