@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Source(Protocol):
+        """What a `Cancelled` has come from, and is asked only if somebody wants to know: a sibling
+        that stops should not be held up by what hardly anyone reads."""
+
+        def reason(self) -> str: ...
+
+        def token(self) -> Any: ...
 
 
 class Cancelled(BaseException):
@@ -15,8 +26,8 @@ class Cancelled(BaseException):
     `reason` says why, as text; `token` is the token whose stop it reports.
     """
 
-    _reason: str | Callable[[], str]
-    _token: Callable[[], Any]
+    _reason: str | None = None
+    _source: Source
 
     def __init__(self, *args: Any) -> None:
         raise TypeError(
@@ -27,14 +38,14 @@ class Cancelled(BaseException):
     @property
     def reason(self) -> str:
         """Why, as text."""
-        if not isinstance(self._reason, str):
-            self._reason = self._reason()
+        if self._reason is None:
+            self._reason = self._source.reason()
         return self._reason
 
     @property
     def token(self) -> Any:
         """The token whose stop this is; None where it has come from another process."""
-        return self._token()
+        return self._source.token()
 
     def __str__(self) -> str:
         return self.reason
@@ -46,21 +57,30 @@ class Cancelled(BaseException):
         return (cancelled, (self.reason,))
 
 
-def _nobody() -> None:
-    return None
+class _Told(tuple[str, Any]):
+    """A source that was given both."""
+
+    __slots__ = ()
+
+    def reason(self) -> str:
+        return self[0]
+
+    def token(self) -> Any:
+        return self[1]
 
 
-def cancelled(
-    reason: str | Callable[[], str], token: Callable[[], Any] = _nobody
-) -> Cancelled:
-    """Make a `Cancelled`: the library's own way to build one. Both may be found out later: a
-    sibling that stops should not be held up by what hardly anyone reads."""
+def cancelled(reason: str, token: Any = None) -> Cancelled:
+    """Make a `Cancelled`: the library's own way to build one, also to unpickle it."""
+    return come_from(_Told((reason, token)))
+
+
+def come_from(source: Source) -> Cancelled:
+    """Make one that finds out later why and whose it is."""
     exc = Cancelled.__new__(Cancelled)  # past `__init__`, which refuses
-    exc._reason = reason
-    exc._token = token
+    exc._source = source
     return exc
 
 
 def raise_cancelled(reason: str, token: Any) -> NoReturn:
     """Raise a fresh `Cancelled` of this token."""
-    raise cancelled(reason, lambda: token)
+    raise cancelled(reason, token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 # What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
@@ -16,6 +17,16 @@ Said = tuple[str, str]
 _qualname = type.__dict__["__qualname__"].__get__
 _args = BaseException.__dict__["args"].__get__
 
+# Errors that say their one argument.
+_PLAIN: dict[type, str] = {
+    kind: name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type)
+    and issubclass(kind, BaseException)
+    and kind.__name__ == name
+    and kind.__str__ is BaseException.__str__
+}
+
 
 def describe(error: BaseException) -> str:
     """`Type: message`, whatever the error's own `__str__` does."""
@@ -25,6 +36,9 @@ def describe(error: BaseException) -> str:
 def say(error: BaseException) -> Said:
     """Its type's name and its message: to be asked once, and handed on, since that may be code of
     the user's."""
+    kind, args = type(error), _args(error)
+    if type(kind) is type and kind in _PLAIN and len(args) == 1 and type(args[0]) is str:
+        return _PLAIN[kind], args[0]  # as most are, and siblings wait for the word
     return type_name(error), message_of(error)
 
 

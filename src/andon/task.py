@@ -31,13 +31,16 @@ __all__ = ["check", "current_token", "set_body_hook", "shield", "sleep", "task_t
 
 def _look_closer() -> None:
     state = current
-    body = body_token()
-    if body is not None and body.is_set():
-        raise_cancelled(body.reason or "", body)
+    if state.body_hook is not None:
+        body = body_token()
+        if body is not None and body.is_set():
+            raise_cancelled(body.reason or "", body)
     if state.attempt == NOTHING:
         return
     state.use()
-    if not state.arm() and not state.shielded():
+    if not state.stopping():
+        state.arm()  # unless it stops just now: then the next one looks again
+    elif not state.shielded():
         raise state.cancelled(BY_TOKEN)
 
 

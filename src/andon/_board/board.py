@@ -204,7 +204,7 @@ class Board:
         if not self.is_clear(slot, clear):
             return False
         if message:
-            if row is not None:
+            if row is not None and row.says:
                 self._lay_by(row)
             (row or self._note(slot)).write_cord(slot, clear, message)
         number = 0 if row is None else row.number
@@ -238,8 +238,6 @@ class Board:
 
     def _lay_by(self, row: RowView) -> None:
         """What this row has said goes to the note of the word that it was said of."""
-        if not row.says:
-            return
         slot, clear = row.cord
         message = row.read_cord(slot, clear)
         if message and self.words[slot] & REST & ~0xF == clear | row.number << 4:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from andon import _board
@@ -27,7 +26,7 @@ from andon._board.row import (
     USED,
     YIELD,
 )
-from andon._cancelled import Cancelled, cancelled
+from andon._cancelled import Cancelled, come_from
 from andon._worker import checkpoint
 
 NOTHING: Final = -1
@@ -190,29 +189,19 @@ class State:
 
     def cancelled(self, by: str) -> Cancelled:
         """The running task's own `Cancelled`, marked with its attempt and the rung."""
-        word = self.board, self.slot, self.clear
-        exc = cancelled(partial(_reason, *word), partial(self._token_of, self.attempt, *word))
-        exc._andon_mark = (self.attempt, by)  # type: ignore[attr-defined]
-        return exc
+        return come_from(_Stop((self.attempt, by, self.board, self.slot, self.clear)))
 
     def mark_of(self, exc: BaseException) -> str | None:
         """On which rung this `Cancelled` was raised, if it is the running task's own (S16)."""
         if issubclass(type(exc), Cancelled):  # isinstance() would ask the error, too
-            mark = getattr(exc, "_andon_mark", None)
-            if mark is not None and mark[0] == self.attempt:
-                return str(mark[1])
+            source = getattr(exc, "_source", None)
+            if type(source) is _Stop and source[0] == self.attempt:
+                return source[1]
         return None
 
     def reason(self) -> str:
         """Why the running task should stop, as text."""
         return _reason(self.board, self.slot, self.clear)
-
-    def _token_of(self, attempt: int, board: Board | None, slot: int, clear: int) -> Any:
-        if self.make_token is None or board is None:
-            return None
-        if attempt == self.attempt:
-            return self.own_token()
-        return self.make_token(board, slot, clear)
 
     def own_token(self) -> Any:
         """The running task's token, made when first asked for; None where no task runs."""
@@ -220,6 +209,23 @@ class State:
             assert self.make_token is not None
             self.token = self.make_token(self.board, self.slot, self.clear)
         return self.token
+
+
+class _Stop(tuple[int, str, Board | None, int, int]):
+    """Where the `Cancelled` of an attempt comes from: the attempt, the rung, and its word."""
+
+    __slots__ = ()
+
+    def reason(self) -> str:
+        return _reason(*self[2:])
+
+    def token(self) -> Any:
+        attempt, _, board, slot, clear = self
+        if current.make_token is None or board is None:
+            return None
+        if attempt == current.attempt:
+            return current.own_token()
+        return current.make_token(board, slot, clear)
 
 
 def _reason(board: Board | None, slot: int, clear: int) -> str:

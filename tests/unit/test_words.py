@@ -1,0 +1,58 @@
+"""Words for any error: the quick way says what the long way does, and asks nobody else's code."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import pytest
+
+from andon._words import message_of, say, type_name
+
+BUILTIN = [
+    kind
+    for kind in vars(builtins).values()
+    if isinstance(kind, type) and issubclass(kind, BaseException)
+]
+
+
+@pytest.mark.parametrize("args", [(), ("text",), ("",), (7,), ("a", "b")], ids=repr)
+def test_the_quick_way_says_what_the_long_way_does(args: tuple[Any, ...]) -> None:
+    said = 0
+    for kind in BUILTIN:
+        try:
+            error = kind(*args)
+        except (TypeError, ValueError):
+            continue  # it wants others
+        assert say(error) == (type_name(error), message_of(error))
+        said += 1
+    assert said > 40
+
+
+class Loud(str):
+    def __str__(self) -> str:
+        raise RuntimeError("asked")
+
+
+class Odd(type):
+    def __hash__(self) -> int:
+        raise RuntimeError("asked")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("asked")
+
+
+class OddError(ValueError, metaclass=Odd):
+    pass
+
+
+class OwnWords(ValueError):
+    def __str__(self) -> str:
+        return "my own"
+
+
+def test_whatever_its_class_or_argument_does() -> None:
+    name, text = say(ValueError(Loud("loud")))
+    assert (name, type(text)) == ("ValueError", str)
+    assert say(OddError("odd"))[1] == "odd"
+    assert say(OwnWords("not these"))[1] == "my own"
