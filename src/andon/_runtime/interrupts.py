@@ -10,7 +10,7 @@ Invariants:
  1. Whatever is opened, waited for or closed in the main thread is so inside the gate; and the few
     functions that lead there without fail are `sheltered`: an interrupt that comes between their
     call and the gate would else leave a scope without closing it.
- 2. A note is taken once: by the scope that ends, or where the gate is left.
+ 2. A note is taken once, and in the main thread: by the scope that ends, or where the gate is left.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class InterruptBridge:
         self.driven = None
 
     def consume(self) -> bool:
-        """Take the note."""
+        """Take the note; it is the main thread's, and any other leaves it there."""
+        if not gate.on_main():
+            return False
         pending, self.pending = self.pending, False
         return pending
 
