@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -154,6 +155,21 @@ def test_max_tasks_per_worker(start_method: str) -> None:
         pids = [pool.apply(pid) for _ in range(6)]
     assert len(set(pids)) == 3
     assert pids[0] == pids[1] and pids[2] == pids[3]
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 9])
+@pytest.mark.parametrize("limit", [1, 3])
+def test_max_tasks_per_worker_counts_the_items_of_a_map(
+    start_method: str, limit: int, chunksize: int | None
+) -> None:
+    """However they travel: a span is transport only (S45)."""
+    pid_of = lambda item: os.getpid()  # noqa: E731 - by value: no worker need import this module
+    with andon.Pool(1, max_tasks_per_worker=limit, start_method=start_method) as pool:
+        pids = pool.map(pid_of, range(5 * limit), chunksize)
+        pids += pool.imap(pid_of, map(str, range(limit)), chunksize or 1)
+    runs = [len(list(run)) for _, run in groupby(pids)]
+    assert len(set(pids)) == len(runs) == 6
+    assert set(runs) == {limit}
 
 
 def test_S38_a_dropped_pool_warns_and_is_killed() -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 from andon._board import LONGEST, POLL_SECONDS, joined, own_board
 from andon._board.row import RUNNING
-from andon._core.events import AttemptEnded, Broke, Event
+from andon._core.events import AttemptEnded, Broke, Event, GivenBack
 from andon._engines.cpus import cpu_count
 from andon._engines.local import inbox, system
 from andon._engines.local.climber import Climber
@@ -337,6 +337,11 @@ class LocalEngine:
             self._idle.insert(0, worker)  # it has loaded no function yet, nor any module for one
 
     def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
+        limit = self._config.max_tasks_per_worker
+        if limit is not None and attempt.hi - attempt.lo > limit - worker.items_done:
+            attempt.hi = attempt.lo + limit - worker.items_done
+            self._ledger.out.append(GivenBack(attempt.id, attempt.hi))
+            self._nudge()
         alone = not self._queue and len(self._crew.workers) == len(self._idle) + 1
         if not worker.give(attempt, self._lone.given(attempt, alone=alone)):
             self._crew.wait_for_room(worker)
