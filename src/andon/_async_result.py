@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from andon._runtime.collector import Collector
 from andon._runtime.futures import Future
+from andon._runtime.options import check_callback
 from andon._runtime.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class AsyncResult(multiprocessing.pool.AsyncResult[T], Generic[T]):
         callback: Callable[[T], Any] | None,
         error_callback: Callable[[BaseException], Any] | None,
     ) -> None:
+        check_callback("callback", callback)
+        check_callback("error_callback", error_callback)
         self._keeps = pool
         self._callbacks = callback, error_callback
         self._called = callback is None and error_callback is None

@@ -10,7 +10,8 @@ from typing import Any
 from andon._pickling import dumps
 from andon._words import class_names, describe, short
 
-_OF_ONE_PROCESS = ("_thread.lock", "_thread.RLock", "_queue.SimpleQueue", "_io.")
+_OF_ONE_PROCESS = ("_thread.lock", "_thread.RLock", "_queue.SimpleQueue")
+_FLAGS = ("threading.Event", "multiprocessing.synchronize.Event")
 _TRIES = 500  # members tried alone, at most, to find the one to blame
 _DEPTH = 8
 
@@ -37,8 +38,10 @@ def explain(
             named = path if path.startswith(what) else f"{what}: {path}"
             if culprit is not part or path != named:
                 named += f" ({_kind(culprit)})"
-            way_out = _way_out(culprit) if to_worker else ""
-            return f"cannot pickle {named}: {original}{way_out}", named, original
+            message = f"cannot pickle {named}: {original}"
+            if to_worker:
+                message += _way_out(culprit, handed_down=name.startswith("initargs"))
+            return message, named, original
     return f"cannot pickle {what}: {original}", what, original
 
 
@@ -64,6 +67,8 @@ class _Search:
         so is what raises when it is asked for them."""
         with suppress(self._caught):
             for _ in range(_DEPTH):
+                if class_names(type(obj))[0] in _FLAGS:
+                    break  # what it is made of is nobody's business
                 for label, member in _members(obj):
                     if member is not obj and self.fails(member):
                         path, obj = path + label, member
@@ -121,11 +126,17 @@ def _kind(obj: Any) -> str:
     return f"a {class_names(type(obj))[0]}"
 
 
-def _way_out(culprit: Any) -> str:
+def _way_out(culprit: Any, *, handed_down: bool) -> str:
     """For what belongs to one process: how workers come by their own, or by a share of it."""
     kind = class_names(type(culprit))[0]
+    if kind in _FLAGS:
+        return "; use an `andon.Event()`, which travels wherever it is put"
     if kind == "_multiprocessing.SemLock":  # in all locks, queues and values of `multiprocessing`
+        if handed_down:  # it is of another start method than the pool
+            return "; make it by `multiprocessing.get_context(...)` of the pool's start method"
         return "; pass it in `initargs`, to an `initializer` that keeps it"
+    if kind.startswith("_io."):
+        return "; pass its path, and open it in the task"
     if kind.startswith(_OF_ONE_PROCESS):
         return "; make one in each worker, in an `initializer`"
     return ""

@@ -9,6 +9,9 @@ from enum import Enum
 from typing import Any
 
 from andon._record import record
+from andon._words import short
+
+_SHOWN = 100  # characters of a field
 
 
 class _Word(str, Enum):
@@ -146,3 +149,9 @@ class Outcome:
     def ok(self) -> bool:
         """True where the task succeeded."""
         return self.state is TaskState.SUCCEEDED
+
+    def __repr__(self) -> str:
+        """Every field, none of them long: values may be."""
+        names: tuple[str, ...] = type(self).__match_args__
+        told = [f"{name}={short(getattr(self, name), _SHOWN)}" for name in names]
+        return f"Outcome({', '.join(told)})"

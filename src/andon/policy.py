@@ -65,6 +65,10 @@ class _FailFast:
     first_failure_decides: bool = True
     raises: bool = True
 
+    def __repr__(self) -> str:
+        halt = "" if self.halt is Decision.CANCEL else "halt='soon'"
+        return f"andon.fail_fast({halt})"
+
     def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
         return self.halt if state is TaskState.FAILED else Decision.CONTINUE
 
@@ -74,6 +78,9 @@ class _CollectAll:
     failures_only: bool = True
     first_failure_decides: bool = False
     raises: bool = False
+
+    def __repr__(self) -> str:
+        return "andon.collect_all()"
 
     def on_outcome(self, stats: Stats, state: TaskState) -> Decision:
         return Decision.CONTINUE

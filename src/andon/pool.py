@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.pool
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar
@@ -16,7 +16,14 @@ from andon._runtime.collector import Collector
 from andon._runtime.finishing import FinishingStream
 from andon._runtime.futures import Future
 from andon._runtime.interrupts import sheltered
-from andon._runtime.options import check_callable, check_map, make_policy, positive_int, same
+from andon._runtime.options import (
+    check_callable,
+    check_map,
+    make_policy,
+    positive_int,
+    same,
+    tuple_of,
+)
 from andon._runtime.shared import SharedPool
 from andon._runtime.surroundings import Env
 from andon._threads import leave_to
@@ -133,9 +140,8 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         error_callback: Callable[[BaseException], Any] | None = None,
     ) -> AsyncResult[T]:
         """As `apply`, but returns an `AsyncResult` at once."""
-        future = self._submit(func, args, kwds)
         result: AsyncResult[T] = AsyncResult(self, callback, error_callback)
-        result._source = future
+        result._source = future = self._submit(func, args, kwds)
         if callback is not None or error_callback is not None:
             future.add_done_callback(lambda _: result._tell())
         return result
@@ -274,9 +280,10 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
     def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
         self._check_running()
         check_callable(fn)
-        return submit_lone(
-            self._loose, fn, tuple(args), dict(kwds or {}), self._times[3], self._refusal
-        )
+        args = tuple_of("args", args)
+        if kwds is not None and not isinstance(kwds, Mapping):
+            raise TypeError(f"kwds must be a dict of arguments by name, not {kwds!r}")
+        return submit_lone(self._loose, fn, args, dict(kwds or {}), self._times[3], self._refusal)
 
     def _map(
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool

@@ -22,7 +22,15 @@ from andon._gate import gate
 from andon._worker.checkpoint import check, set_look_closer
 from andon._worker.signals import unwinding
 from andon._worker.state import BY_TOKEN, NOTHING, current
-from andon.token import DONE, TASK, Token, body_token, own_token, wait_as_task
+from andon.token import (
+    DONE,
+    TASK,
+    Token,
+    body_token,
+    check_seconds,
+    own_token,
+    wait_as_task,
+)
 
 _LONGEST = 1e9  # seconds that a shield holds; the row has 64 bits for the nanoseconds of its end
 
@@ -57,8 +65,7 @@ def sleep(seconds: float) -> bool:
             if andon.sleep(0.5):
                 return partial
     """
-    if not seconds >= 0:
-        raise ValueError(f"the sleep length must not be negative, got {seconds!r}")
+    check_seconds("seconds", seconds)
     state = current
     body = body_token()
     if state.attempt == NOTHING and body is None:
@@ -91,8 +98,9 @@ class shield:
     __slots__ = ("_attempt", "_nanoseconds")
 
     def __init__(self, max_seconds: float) -> None:
-        if not (max_seconds >= 0 and math.isfinite(max_seconds)):
-            raise ValueError(f"max_seconds must be a finite number from 0 up, got {max_seconds!r}")
+        check_seconds("max_seconds", max_seconds)
+        if math.isinf(max_seconds):
+            raise ValueError(f"max_seconds must be finite, not {max_seconds!r}")
         self._nanoseconds = int(min(max_seconds, _LONGEST) * 1e9)
         self._attempt: int = NOTHING
 

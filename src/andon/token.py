@@ -168,6 +168,8 @@ class Token:
         in the body of a group, this is a checkpoint: it raises `Cancelled` when the task or the
         group should stop.
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout, negative=True)  # as `threading.Event` takes it
         if self._is_own():
             current.use()
             return wait_as_task(self.is_set, self._board, timeout, by_task=False) == DONE
@@ -253,6 +255,16 @@ def body_token() -> Token | None:
 DONE: Final = "done"
 TIMEOUT: Final = "timeout"
 TASK: Final = "task"
+
+
+def check_seconds(name: str, value: float, *, negative: bool = False) -> None:
+    """Refuse what is no length of time; `negative`: less than none is one."""
+    try:
+        if value >= 0 or negative:
+            return
+    except TypeError:
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}") from None
+    raise ValueError(f"{name} must be at least 0 seconds, not {value!r}")
 
 
 def wait_as_task(

@@ -37,7 +37,7 @@ def lines(**options: Any) -> tuple[_Lines, io.StringIO, Clock]:
 
 def test_a_snapshot_in_words() -> None:
     assert str(at(3)) == "3/10 finished, 2 running, 3.0 s"
-    assert str(at(3, None, 1, 4)) == "8 finished, 1 failed, 4 cancelled, 2 running, 3.0 s"
+    assert str(at(3, None, 1, 4)) == "8 finished, 3 done, 1 failed, 4 cancelled, 2 running, 3.0 s"
     assert at(3, failed=1, cancelled=1).finished == 5
 
 
@@ -130,7 +130,7 @@ def test_a_line_that_is_written_over_in_a_notebook(monkeypatch: pytest.MonkeyPat
     drawn = stream.getvalue().split("\r")[1:]
     assert [line.strip() for line in drawn] == [
         f"{'█' * 21}{'░' * 3} 9/10 finished, 2 running, 9.0 s",
-        f"{'█' * 24} 12/10 finished, 2 failed, 2 running, 10.0 s",
+        f"{'█' * 24} 12/10 finished, 10 done, 2 failed, 2 running, 10.0 s",
         "3 finished, 2 running, 3.0 s",
         f"{'█' * 24} 10/10 finished, 2 running, 10.0 s; stopped: cancel: enough",
     ]

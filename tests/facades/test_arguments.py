@@ -65,9 +65,12 @@ SURFACES: list[Callable[..., Any]] = [
         ("kill_after", float("inf"), ValueError),
         ("start_method", "thread", ValueError),
         ("mp_context", 3, TypeError),
+        ("mp_context", "frk", ValueError),
         ("max_tasks_per_worker", 0, ValueError),
         ("initializer", 3, TypeError),
+        ("initializer", generator, TypeError),
         ("initargs", 3, TypeError),
+        ("initargs", "abc", TypeError),
         ("policy", 3, TypeError),
         ("token", "stop", TypeError),
         ("engine", "gpu", ValueError),
@@ -86,7 +89,7 @@ def test_one_clear_error(
     with pytest.raises(error) as caught:
         surface(**{name: value})
     assert name.replace("_", " ") in str(caught.value).replace("_", " ")
-    assert repr(value) in str(caught.value)
+    assert getattr(value, "__name__", repr(value)) in str(caught.value)
     assert psutil.Process().children() == before
 
 
@@ -223,6 +226,35 @@ def test_what_cannot_be_a_task(fn: Any, words: str) -> None:
         pytest.raises(TypeError, match=words),
     ):
         executor.submit(fn)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"args": 5}, "args must be a tuple of arguments, not 5"),
+        ({"args": "ab"}, "args must be a tuple of arguments, not 'ab'"),
+        ({"args": (1,), "kwds": [1]}, r"kwds must be a dict of arguments by name, not \[1\]"),
+        ({"args": (1,), "callback": 5}, "callback must be a function of one argument, not 5"),
+        ({"args": (1,), "error_callback": 5}, "error_callback must be a function of one"),
+    ],
+)
+def test_a_call_that_cannot_be(options: dict[str, Any], words: str) -> None:
+    with andon.Pool(1, engine="inline") as pool:
+        with pytest.raises(TypeError, match=words):
+            pool.apply_async(square, **options)
+        if "callback" in words:
+            with pytest.raises(TypeError, match=words):
+                pool.map_async(square, [1], **{k: v for k, v in options.items() if k != "args"})
+
+
+def test_two_policies_are_named() -> None:
+    for policy, name in (
+        (andon.collect_all(), r"andon\.collect_all\(\)"),
+        (andon.fail_fast(), r"andon\.fail_fast\(\)"),
+        (andon.fail_fast("soon"), r"andon\.fail_fast\(halt='soon'\)"),
+    ):
+        with pytest.raises(ValueError, match=f"policy={name}"):
+            andon.ProcessPoolExecutor(1, fail_fast=True, policy=policy)
 
 
 @pytest.mark.parametrize("fn", [Awaited, Mock(return_value=4)])

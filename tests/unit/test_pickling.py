@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import sys
 import threading
@@ -161,6 +162,17 @@ def test_explain_names_a_function_once_and_says_the_way_out() -> None:
     assert explain(TypeError("no"), "it", [("x", shared)])[0].endswith(
         "; pass it in `initargs`, to an `initializer` that keeps it"
     )
+    assert explain(TypeError("no"), "it", [("initargs[0]", shared)])[0].endswith(
+        "; make it by `multiprocessing.get_context(...)` of the pool's start method"
+    )
+    for flag in (threading.Event(), multiprocessing.Event()):
+        message, named, _ = explain(TypeError("no"), "it", [("args[0]", [flag])])
+        assert named.startswith("it: args[0][0] (a ") and named.endswith(".Event)")
+        assert message.endswith("; use an `andon.Event()`, which travels wherever it is put")
+    with open(os.devnull, "w", encoding="utf-8") as file:
+        assert explain(TypeError("no"), "it", [("args[0]", file)])[0].endswith(
+            "; pass its path, and open it in the task"
+        )
 
 
 @pytest.mark.parametrize(

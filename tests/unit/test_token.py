@@ -11,6 +11,7 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -175,12 +176,22 @@ def test_outside_of_tasks_all_of_it_is_harmless() -> None:
         andon.current_token()
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan")])
-def test_bad_times(seconds: float) -> None:
-    with pytest.raises(ValueError, match="negative"):
+@pytest.mark.parametrize(
+    ("seconds", "error"),
+    [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError), (None, TypeError)],
+)
+def test_bad_times(seconds: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"^seconds must be .* seconds, not {seconds!r}"):
         andon.sleep(seconds)
-    with pytest.raises(ValueError, match="max_seconds"):
+    with pytest.raises(error, match=f"^max_seconds must be .* seconds, not {seconds!r}"):
         andon.shield(seconds)
+
+
+def test_how_long_a_wait_may_be() -> None:
+    event = andon.Event()
+    assert not event.wait(-1), "as with `threading.Event`"
+    with pytest.raises(TypeError, match="timeout must be a number of seconds, not 'x'"):
+        event.wait("x")  # type: ignore[arg-type]
 
 
 # In a task --------------------------------------------------------------------------------------

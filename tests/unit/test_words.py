@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from andon._words import message_of, say, type_name
+from andon.outcome import Outcome, TaskState
 
 BUILTIN = [
     kind
@@ -56,3 +57,11 @@ def test_whatever_its_class_or_argument_does() -> None:
     assert (name, type(text)) == ("ValueError", str)
     assert say(OddError("odd"))[1] == "odd"
     assert say(OwnWords("not these"))[1] == "my own"
+
+
+def test_an_outcome_is_shown_shortly() -> None:
+    outcome = Outcome(3, TaskState.SUCCEEDED, "x" * 10_000, arguments="f('a')")
+    shown = repr(outcome)
+    assert shown.startswith("Outcome(index=3, state=<TaskState.SUCCEEDED: 'succeeded'>, value='xxx")
+    assert "…, error=None" in shown and shown.endswith("stack=None, cleanup_error=None)")
+    assert len(shown) < 500

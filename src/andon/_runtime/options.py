@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -44,6 +45,20 @@ def positive_int(name: str, value: Any, *, none: bool = True) -> int | None:
         hint = " (leave it out for one worker per usable CPU)" if name in _COUNTS else ""
         raise ValueError(f"{name} must be greater than 0, not {value!r}{hint}")
     return int(number)
+
+
+def tuple_of(name: str, value: Any) -> tuple[Any, ...]:
+    """`value` as positional arguments: any iterable, but for text, where a comma was forgotten."""
+    if not isinstance(value, str | bytes):
+        with suppress(TypeError):
+            return tuple(value)
+    raise TypeError(f"{name} must be a tuple of arguments, not {value!r}; for one, (value,)")
+
+
+def check_callback(name: str, value: Any) -> None:
+    """Refuse now what could not be called then."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function of one argument, not {value!r}")
 
 
 def seconds(name: str, value: Any, *, none: bool = True, zero: bool = True) -> float | None:
@@ -86,10 +101,12 @@ def check_callable(fn: Any, what: str = "the task") -> None:
                 "wrap it in one that calls asyncio.run()"
             )
         if inspect.isgeneratorfunction(each):
-            raise TypeError(
-                f"{what} {name} is a generator function, and a generator cannot travel between "
-                "processes: return a list instead"
+            way_out = (
+                "a generator cannot travel between processes: return a list instead"
+                if what == "the task"
+                else "a call of it runs nothing: make it a plain function"
             )
+            raise TypeError(f"{what} {name} is a generator function, and {way_out}")
 
 
 def check_map(
@@ -148,9 +165,8 @@ def start_method(method: Any, context: Any, *, drop_in: bool) -> str:
         if method is None:
             method = "forkserver" if "forkserver" in available else "spawn"
     if method not in available:
-        raise ValueError(
-            f"start_method must be one of {', '.join(map(repr, available))}, not {method!r}"
-        )
+        name = "start_method" if context is None else "mp_context"
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, available))}, not {method!r}")
     return str(method)
 
 
@@ -200,10 +216,7 @@ def open_runtime(
     limit = positive_int("max_tasks_per_worker", max_tasks_per_worker)
     if initializer is not None:
         check_callable(initializer, "initializer")
-    try:
-        arguments = tuple(initargs)
-    except TypeError:
-        raise TypeError(f"initargs must be a tuple of arguments, not {initargs!r}") from None
+    arguments = tuple_of("initargs", initargs)
     if initializer is None and arguments and not drop_in:
         raise ValueError("initargs were given without an initializer")
     method = start_method(start_method_, mp_context, drop_in=drop_in)

@@ -212,9 +212,8 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
     error: BaseException
     if r.state is TaskState.FAILED:
         if r.timeout is not None:
-            error = TaskTimeoutError(
-                f"the task ran longer than its timeout of {r.timeout:g} s", timeout=r.timeout
-            )
+            text = f"{where} ran longer than its timeout of {r.timeout:g} s"
+            error = TaskTimeoutError(text, timeout=r.timeout)
         elif isinstance(payload, Raised):
             error = payload.error
             if not issubclass(type(error), Exception):  # isinstance() would ask the error, too
@@ -229,7 +228,8 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
             error = WorkerDiedError(
                 payload.text, pid=payload.pid, exitcode=payload.exitcode, phase=payload.phase
             )
-        note(error, where)
+        if r.timeout is None:
+            note(error, where)
         if stack:
             note(error, f"stack of the worker before it was killed:\n{stack}")
         if cleanup is not None:

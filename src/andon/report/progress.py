@@ -40,6 +40,8 @@ class Progress:
     def __str__(self) -> str:
         of = "" if self.total is None else f"/{self.total}"
         parts = [f"{self.finished}{of} finished"]
+        if self.failed or self.cancelled:
+            parts.append(f"{self.done} done")
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.cancelled:
