@@ -15,7 +15,7 @@ from andon.cli.items import ListedItems
 from andon.cli.results import open_results, record
 from andon.cli.run import Ledger
 from andon.cli.shell import CommandError
-from andon.cli.summary import Tally, shorten, summary
+from andon.cli.summary import Tally, failure, shorten, summary
 from andon.cli.task import ItemTask, plain
 from andon.errors import GroupTimeoutError, RemoteTraceback, TaskTimeoutError
 from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, TaskState
@@ -304,6 +304,12 @@ def test_problems_that_belong_to_no_item() -> None:
 def test_clean_up_errors_are_shown() -> None:
     outcome = Outcome(0, TaskState.CANCELLED, cleanup_error=KeyError("k"))
     assert "andon: item 0 'f0': its clean-up failed: KeyError: 'k'\n" in told([outcome])
+
+
+def test_a_traceback_without_a_frame_of_the_users_is_no_traceback() -> None:
+    error = remote(TypeError("no b"), "Traceback (most recent call last):\nTypeError: no b\n")
+    assert record(failed(0, error), "x")["error"]["traceback"] == "TypeError: no b\n"
+    assert failure(failed(0, error), "x") == ["item 0 'x' failed: TypeError: no b"]
 
 
 def test_a_long_traceback_is_shortened() -> None:

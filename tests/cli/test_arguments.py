@@ -100,7 +100,7 @@ def test_what_follows_two_dashes_is_an_item() -> None:
         (["run", "work:f", "a", "--grace", "-1"], "a number of seconds at least 0, not '-1'"),
         (["run", "work:f", "a", "--kill-after", "inf"], "seconds at least 0, not 'inf'"),
         (["run", "work:f", "a", "--start-method", "thread"], "'thread'"),
-        (["run", "work:f", "a", "--nonsense"], "--nonsense"),
+        (["run", "work:f", "a", "--nonsense"], "--nonsense; items that begin with a dash go"),
         (["run", "work:f", "a", "--work", "2"], "--work"),
         (["demo", "now"], "takes no arguments"),
     ],

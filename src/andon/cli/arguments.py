@@ -167,6 +167,8 @@ def _with_numbers(argv: Sequence[str]) -> list[str]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if "unrecognized" in message:
+            message += "; items that begin with a dash go behind --"
         raise UsageError(f"{message}; try `andon run --help`")
 
 

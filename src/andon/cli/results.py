@@ -136,9 +136,13 @@ def error_message(error: BaseException) -> str:
 def remote_traceback(error: BaseException) -> str | None:
     """The traceback from the worker, as text, from the user's own first frame on."""
     cause = error.__cause__
-    return _OURS.sub(r"\1", cause.text) if isinstance(cause, RemoteTraceback) else None
+    if not isinstance(cause, RemoteTraceback):
+        return None
+    return _NO_FRAMES.sub("", _OURS.sub(r"\1", cause.text))
 
 
+HEADER = "Traceback (most recent call last):\n"
+_NO_FRAMES = re.compile(rf"^{re.escape(HEADER)}(?! )")
 # The frames of this package at the start of a traceback: the worker takes them for the user's.
 _OURS = re.compile(
     r"^((?:  \+ Exception Group )?Traceback \(most recent call last\):\n)"

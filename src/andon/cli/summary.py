@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from andon._words import as_text
-from andon.cli.results import error_message, error_type, remote_traceback
+from andon.cli.results import HEADER, error_message, error_type, remote_traceback
 from andon.cli.shell import CommandError, ended
 from andon.outcome import Outcome, Reason, ReasonKind, TaskState
 
@@ -99,7 +99,8 @@ def failure(outcome: Outcome, item: str) -> list[str]:
     lines = _block(f"{_name(outcome, item)} failed: {_said(error)}")
     text = remote_traceback(error)
     if text is not None:
-        lines += _indent(shorten(text))
+        if HEADER in text:  # else there is no frame of the user's, and its last line is said
+            lines += _indent(shorten(text))
     elif outcome.stack:
         lines += ["  it was at:", *_indent(outcome.stack.strip().splitlines()[:LINES])]
     return lines
