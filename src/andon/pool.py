@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.pool
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar
@@ -280,8 +280,8 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
     def _submit(self, fn: Callable[..., T], args: Iterable[Any], kwds: Any) -> Future[T]:
         self._check_running()
         check_callable(fn)
-        args = tuple_of("args", args)
-        if kwds is not None and not isinstance(kwds, Mapping):
+        args = tuple_of("args", args, text=True)
+        if kwds is not None and not hasattr(kwds, "keys"):
             raise TypeError(f"kwds must be a dict of arguments by name, not {kwds!r}")
         return submit_lone(self._loose, fn, args, dict(kwds or {}), self._times[3], self._refusal)
 

@@ -47,9 +47,10 @@ def positive_int(name: str, value: Any, *, none: bool = True) -> int | None:
     return int(number)
 
 
-def tuple_of(name: str, value: Any) -> tuple[Any, ...]:
-    """`value` as positional arguments: any iterable, but for text, where a comma was forgotten."""
-    if not isinstance(value, str | bytes):
+def tuple_of(name: str, value: Any, *, text: bool) -> tuple[Any, ...]:
+    """`value` as positional arguments: any iterable, and `text` where that may be one. (Elsewhere
+    a comma was forgotten.)"""
+    if text or not isinstance(value, str | bytes):
         with suppress(TypeError):
             return tuple(value)
     raise TypeError(f"{name} must be a tuple of arguments, not {value!r}; for one, (value,)")
@@ -216,7 +217,7 @@ def open_runtime(
     limit = positive_int("max_tasks_per_worker", max_tasks_per_worker)
     if initializer is not None:
         check_callable(initializer, "initializer")
-    arguments = tuple_of("initargs", initargs)
+    arguments = tuple_of("initargs", initargs, text=drop_in)
     if initializer is None and arguments and not drop_in:
         raise ValueError("initargs were given without an initializer")
     method = start_method(start_method_, mp_context, drop_in=drop_in)
