@@ -15,7 +15,7 @@ from itertools import islice
 from types import CodeType, TracebackType
 from typing import Any
 
-from andon._words import describe
+from andon._words import clip, describe
 
 Frame = tuple[str, int | None, int | None, int | None, int | None, str]
 """File, line, last line, first and last column, name of the function."""
@@ -57,9 +57,9 @@ def tell(error: BaseException, skip: tuple[str, ...] = (), text: str | None = No
         if not frames:
             import traceback  # 15 ms with `ast`; inherited, where something can be
 
-            return "".join(traceback.format_exception(type(error), error, tb))
+            return clip("".join(traceback.format_exception(type(error), error, tb)))
         notes: list[str] = getattr(error, "__notes__", [])
-        return frames, "\n".join([text or describe(error), *notes, ""])
+        return frames, clip("\n".join([text or describe(error), *notes, ""]))
     except BaseException as worse:
         last = f"{describe(error)}\n(what else it has to say cannot be shown: {describe(worse)})\n"
         frames = _frames(tb)

@@ -34,7 +34,8 @@ VALUE = 23  #   meta=(index, started_at, ended_at, size)    body=pickle of the v
 #                                                           where all of it comes, or a ticket
 FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, story)
 #                                                           body=pickle of the exception, or empty
-#               of STAGE_RESULT, message=(the whole of it, the pickling's own, the result's repr)
+#               of STAGE_RESULT, message=(the whole of it, the pickling's own, the result's repr);
+#               of STAGE_EXCEPTION, message=(its own, the pickling's)
 STOPPED = 25  # meta=(index, started_at|None, ended_at, by, cleanup_traceback|None)
 #                                                           body=pickle of that error, or empty
 DONE = 26  #    meta=()                                     the attempt is over (spans cut short)

@@ -8,6 +8,7 @@ from typing import Any
 # What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
 MP_MAIN = "__mp_main__"
 MAINS = ("__main__", MP_MAIN)
+LONGEST = 1 << 20  # characters of a message, where it is told beside its error: a few frames' worth
 _SAYS_NOTHING = {f"{module}." for module in ("builtins", *MAINS)}
 
 Said = tuple[str, str]
@@ -38,7 +39,7 @@ def say(error: BaseException) -> Said:
     the user's."""
     kind, args = type(error), _args(error)
     if type(kind) is type and kind in _PLAIN and len(args) == 1 and type(args[0]) is str:
-        return _PLAIN[kind], args[0]  # as most are, and siblings wait for the word
+        return _PLAIN[kind], clip(args[0])  # as most are, and siblings wait for the word
     return type_name(error), message_of(error)
 
 
@@ -66,9 +67,15 @@ def class_names(kind: type) -> tuple[str, str]:
 def message_of(error: BaseException) -> str:
     """`str(error)`, or a remark where that raises."""
     try:
-        return str.__str__(str(error))  # which may be of a class of its own, and then cannot travel
+        # Which may be of a class of its own, and then cannot travel.
+        return clip(str.__str__(str(error)))
     except BaseException:
         return f"<its __str__ raises; arguments: {short(_args(error))}>"
+
+
+def clip(text: str) -> str:
+    """Not longer than LONGEST."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def note(error: BaseException, text: str) -> None:

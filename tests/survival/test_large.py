@@ -56,6 +56,34 @@ def test_whatever_is_large_comes_back_as_it_was(pool: andon.Pool) -> None:
         assert view.readonly
 
 
+class Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("not this one")
+
+
+def shout(kind: type[Exception], size: int) -> None:
+    raise kind("x" * size)
+
+
+def test_an_error_with_much_to_say_comes_back_as_it_was(start_method: str) -> None:
+    """And what is told of it beside it (a reason, a traceback) is no longer than anyone reads."""
+    said = "x" * (20 * MB)
+    with andon.TaskGroup(
+        workers=1, start_method=start_method, policy=andon.collect_all()
+    ) as tg:
+        whole = tg.submit(shout, ValueError, len(said))
+        told = tg.submit(shout, Unpicklable, len(said))
+        last = tg.submit(abs, -1)
+    error = whole.exception()
+    assert type(error) is ValueError and str(error) == said
+    assert isinstance(error.__cause__, andon.RemoteTraceback)
+    assert len(str(error.__cause__)) < 2 * MB
+    error = told.exception()
+    assert isinstance(error, andon.SerializationError)
+    assert len(str(error)) < 2 * MB and str(error).endswith(": TypeError: not this one")
+    assert last.result() == 1
+
+
 def test_S28_neither_side_sees_what_the_other_changes_later(
     pool: andon.Pool, stage: MakeStage
 ) -> None:

@@ -12,10 +12,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.support import Stage, _environment, _kill_session, alive, allowed, wait_gone
+from tests.support import (
+    Stage,
+    _environment,
+    _kill_session,
+    alive,
+    allowed,
+    run_python,
+    wait_gone,
+)
 from tests.survival.test_parent import WITHIN, of_session, tell
 
 MakeStage = Callable[..., Stage]
@@ -44,6 +53,20 @@ def program(name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 def line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
+
+
+NOWHERE = """
+import os, sys, andon
+os.rmdir(os.getcwd())
+print(andon.map(abs, [-1, 2], workers=2, start_method=sys.argv[1]))
+"""
+
+
+def test_a_directory_that_is_gone(start_method: str, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    done = run_python(["-c", NOWHERE, start_method], cwd=here)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
 
 
 def test_a_daemonic_process(start_method: str, stage: MakeStage) -> None:

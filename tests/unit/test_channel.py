@@ -14,6 +14,22 @@ if sys.platform == "win32":
 from andon import _wire
 from andon._buffers import memory
 from andon._engines.local.channel import LARGE_PIPE, Reader, enlarge
+from andon._engines.local.frames import Cutter, Frame
+
+
+@pytest.mark.parametrize("piece", [1000, 65536, 10_000_000])
+def test_S27_a_long_head_is_not_copied_for_each_of_its_pieces(piece: int) -> None:
+    meta = 1, 0.0, 0.0, "call", "ValueError", "x" * 3_000_000, "story"
+    end = b"end" * 20_000
+    data = _wire.pack(_wire.FAILURE, 0, 1, meta) + _wire.pack(_wire.VALUE, 0, 1, (2,), len(end))
+    data += end
+    cutter, frames = Cutter(), list[Frame]()
+    buffer = cutter._buffer
+    for start in range(0, len(data), piece):
+        cutter._feed(data[start : start + piece], frames)
+        assert cutter._buffer is buffer
+    assert [frame[3] for frame in frames] == [meta, (2,)]
+    assert (frames[1][4], buffer) == (end, b"")
 
 
 def test_S27_what_follows_a_body_without_memory_is_drained_too(

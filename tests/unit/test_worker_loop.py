@@ -179,6 +179,7 @@ def test_an_exception_that_cannot_travel_is_told_as_text() -> None:
         answer = w.call(raise_unsayable)
         assert (answer.kind, answer.meta[3], answer.body) == (FAILURE, _wire.STAGE_EXCEPTION, b"")
         assert answer.meta[4].endswith("Unsayable") and "Traceback" in show(answer.meta[6])
+        assert answer.meta[5][1] == "TypeError: nor can it travel"
         assert w.call(double, 1).value == 2
 
 

@@ -174,7 +174,7 @@ class RowView:
 
     def write_cord(self, slot: int, clear: int, message: str) -> None:
         """Say why the word at `slot` is about to be pulled; to be followed by the pull."""
-        data = message.encode("utf-8", "replace")
+        data = message[: TEXT_BYTES + 1].encode("utf-8", "replace")
         if len(data) > TEXT_BYTES:
             data = data[: TEXT_BYTES - 3].decode("utf-8", "ignore").encode() + "…".encode()
         cells = self.cells

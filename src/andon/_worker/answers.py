@@ -24,7 +24,7 @@ from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import dumps
 from andon._traceback import show
-from andon._words import Said, as_text, say, short
+from andon._words import Said, as_text, describe, say, short
 from andon._worker import children, linger, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
@@ -165,7 +165,7 @@ class Answers:
         if held[0] is not None:
             text = show(tell_error(held[0]))
             drop_traces(held[0])
-            body = self._dumps_error(held[0])
+            body, _ = self._dumps_error(held[0])
         drop_traces(held[1])
         held.clear()
         end |= _wire.LAST
@@ -235,9 +235,9 @@ class Answers:
         drop_traces(error)
         body = b""
         if stage == _wire.STAGE_CALL:
-            body = self._dumps_error(error)
+            body, why = self._dumps_error(error)
             if not body:
-                stage = _wire.STAGE_EXCEPTION
+                stage, message = _wire.STAGE_EXCEPTION, (text, why)
         del error
         held.clear()
         if now is None:
@@ -255,13 +255,13 @@ class Answers:
             linger.give_way()
         return said
 
-    def _dumps_error(self, error: BaseException) -> bytes:
-        """The exception, or nothing where it cannot travel: its text does in any case."""
+    def _dumps_error(self, error: BaseException) -> tuple[bytes, str]:
+        """The exception, or nothing where it cannot travel, and why: its text does in any case."""
         try:
-            return dumps(error, self._main, homeward=True)
-        except BaseException:
+            return dumps(error, self._main, homeward=True), ""
+        except BaseException as worse:
             self._check_self()
-            return b""
+            return b"", describe(worse)
 
     def _never_started(self, index: int) -> None:
         now = time.monotonic()

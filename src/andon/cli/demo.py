@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -49,6 +50,7 @@ def init_worker(event: Any) -> None:
     """Give each worker of the recipe's pool the shared event."""
     global _event
     _event = event
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # else each shows a traceback of its own
 
 
 def polling_job(number: int) -> tuple[str, float]:

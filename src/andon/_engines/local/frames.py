@@ -52,16 +52,18 @@ class Cutter:
             if not self._discard and self._head is not None:
                 frames.append((*self._head, None))
                 self._head = None
-        data: bytes | bytearray = chunk
-        if self._buffer:
+        if not self._buffer:
+            self._buffer += memoryview(chunk)[self._cut_safely(chunk, frames) :]
+        else:  # what has come of a long frame stays where it is: it may come in a thousand chunks
             self._buffer += chunk
-            data = self._buffer
+            del self._buffer[: self._cut_safely(self._buffer, frames)]
+
+    def _cut_safely(self, data: bytes | bytearray, frames: list[Frame]) -> int:
         try:
-            at = self._cut(data, frames)
+            return self._cut(data, frames)
         except _Broken:
             self.broken = True
-            at = len(data)
-        self._buffer = bytearray(data[at:]) if at < len(data) else bytearray()
+            return len(data)
 
     def _cut(self, data: bytes | bytearray, frames: list[Frame]) -> int:
         """Cut off what is whole; the number of bytes that are done with."""

@@ -117,12 +117,13 @@ def _unpickle(values: list[Any], begin: int) -> tuple[int, BaseException | None]
 def _failed(attempt: int, meta: Any, body: Any) -> Failed:
     index, started_at, ended_at, stage, kind, message, story = meta
     error: BaseException
-    told = as_text(kind, message)
     if stage == _wire.STAGE_CALL:
-        error = _exception(body, told)
+        error = _exception(body, as_text(kind, message))
     elif stage == _wire.STAGE_EXCEPTION:
+        message, why = message
+        told = as_text(kind, message)
         error = SerializationError(
-            f"the task raised {told}; that exception could not be pickled in the worker",
+            f"the task raised {told}; that exception could not be pickled in the worker: {why}",
             what="the exception",
             where="worker",
             original=told,
@@ -134,6 +135,7 @@ def _failed(attempt: int, meta: Any, body: Any) -> Failed:
         error = SerializationError(message, what="the result", where="worker", original=told)
         error = _encoding(error, told, value, _known(kind))
     else:
+        told = as_text(kind, message)
         what = "the function" if stage == _wire.STAGE_FUNCTION else "the arguments"
         error = SerializationError(
             f"cannot unpickle {what} in the worker: {told}",

@@ -27,7 +27,7 @@ _DOING = {
     _board.IDLE: "after the task, whose answer cannot be read",
     _board.UNPICKLING: "while unpickling the arguments of the task",
     _board.RUNNING: "while running the task",
-    _board.PICKLING: "while pickling the result of the task",
+    _board.PICKLING: "while pickling the result of the task, or what it raised",
     _board.SENDING: "while sending the result of the task",
     _board.BOOTING: "while starting",
     _board.INITIALISING: "while running the initializer",

@@ -133,10 +133,20 @@ def pair() -> tuple[socket.socket, int]:
 def _can_shell(fds: list[int]) -> bool:
     return (
         os.path.exists(_SHELL)
+        and _is_somewhere()  # else it complains of that
         # It has the worker ignore SIGQUIT, who then could not tell whether the program does.
         and signal.getsignal(signal.SIGQUIT) is not signal.SIG_IGN
         and _places(fds).stop <= os.sysconf("SC_OPEN_MAX")
     )
+
+
+def _is_somewhere() -> bool:
+    """Is the working directory there still?"""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _places(fds: list[int]) -> range:
