@@ -69,6 +69,26 @@ def test_a_directory_that_is_gone(start_method: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
 
 
+EMBEDDED = """
+import sys, andon
+del sys.argv
+print(andon.map(abs, [-1, 2], workers=2, start_method=sys.stdin.read()))
+sys.executable = None
+try:
+    print(andon.map(abs, [-1, 2], workers=2, start_method="spawn"))
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_an_interpreter_within_another_program(start_method: str) -> None:
+    done = run_python(["-c", EMBEDDED], stdin=start_method)
+    assert done.returncode == 0, done.stderr
+    results, said = done.stdout.splitlines()
+    assert results == "[1, 2]" and said.startswith("workers are started by sys.executable, which")
+    assert done.stderr == ""
+
+
 def test_a_daemonic_process(start_method: str, stage: MakeStage) -> None:
     running = stage("running")
     with program("daemonic", start_method, running.path) as process:

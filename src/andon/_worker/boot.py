@@ -121,7 +121,7 @@ def _apply(settings: dict[str, Any]) -> None:
     """Be in the same place as the parent: path, directory, environment, arguments."""
     if "sys_path" in settings:
         sys.path[:] = settings["sys_path"]
-    if "argv" in settings:
+    if settings.get("argv"):
         sys.argv[:] = settings["argv"]
     wanted: dict[str, str] | None = settings.get("environ")
     if wanted is not None:

@@ -32,7 +32,13 @@ def check_interpreter() -> None:
 def _executable() -> str:
     spawn = sys.modules.get("multiprocessing.spawn")
     told = spawn.get_executable() if spawn is not None else None
-    return os.fsdecode(told or sys.executable)
+    executable = told or sys.executable
+    if not executable:  # where Python is embedded, say
+        raise RuntimeError(
+            f"workers are started by sys.executable, which is {executable!r}: set it, or tell "
+            "multiprocessing.set_executable()"
+        )
+    return os.fsdecode(executable)
 
 
 def _is_the_application(executable: str) -> bool:

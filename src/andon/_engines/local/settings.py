@@ -25,7 +25,7 @@ def settings(config: Config, row_number: int, boards: Sequence[Board]) -> dict[s
         "environ": _environment(config.env),
         "warnings": warned.filters(),
         "logging": records.snapshot(),
-        "argv": [str(arg) for arg in sys.argv],
+        "argv": [str(arg) for arg in getattr(sys, "argv", ())],  # not where Python is embedded
         "row": row_number,
         "boards": [board.ident for board in boards],
         "level": current.level + 1,
