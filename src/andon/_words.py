@@ -8,7 +8,7 @@ from typing import Any
 # What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
 MP_MAIN = "__mp_main__"
 MAINS = ("__main__", MP_MAIN)
-LONGEST = 1 << 20  # characters of a message, where it is told beside its error: a few frames' worth
+LONGEST = 1 << 20  # characters of what is told beside an error, which itself travels whole
 _SAYS_NOTHING = {f"{module}." for module in ("builtins", *MAINS)}
 
 Said = tuple[str, str]
