@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
@@ -87,16 +86,6 @@ class TaskGroup(Grouping):
             self._streams.clear()
             if self._watcher is not None:
                 self._watcher.close()
-
-    def __del__(self) -> None:
-        scope = getattr(self, "_scope", None)  # none where the arguments were refused
-        if scope is not None and scope.drop(self._watcher and self._watcher.close):
-            warnings.warn(
-                "an andon.TaskGroup was dropped without being left; its tasks are stopped. "
-                "Use it in a `with`",
-                ResourceWarning,
-                stacklevel=2,
-            )
 
     if not TYPE_CHECKING:  # type checkers say so themselves
 

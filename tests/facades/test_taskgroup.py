@@ -5,15 +5,12 @@ The rules: S5, S7, S12 to S15, S19, S23, S29 to S31, S34, S35, S37, S40, S43, S4
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -472,26 +469,3 @@ def _announce_and_sleep(running: Stage) -> None:
 def test_wrong_arguments_are_told_of_by_the_name_that_users_know() -> None:
     with pytest.raises(TypeError, match=r"^TaskGroup\(\) got an unexpected .*'max_workers'"):
         andon.TaskGroup(max_workers=2)  # type: ignore[call-arg]
-
-
-@pytest.mark.parametrize("own", [True, False], ids=["own workers", "a pool's"])
-def test_S38_a_dropped_group_warns_and_is_stopped(start_method: str, own: bool) -> None:
-    with andon.Pool(1, start_method=start_method) as pool:
-        options: dict[str, Any] = {"workers": 1, "start_method": start_method}
-        group = andon.TaskGroup(**(options if own else {"pool": pool})).__enter__()
-        worker = group.submit(os.getpid).result()
-        running = group.submit(time.sleep, 60)
-        with pytest.warns(ResourceWarning, match="dropped without being left"):
-            del group
-            gc.collect()
-        with pytest.raises(andon.TaskCancelledError, match="the group was dropped"):
-            running.result(30)
-        if own:
-            wait_gone([worker], 10)
-        assert pool.apply(abs, (-1,)) == 1
-        with andon.TaskGroup(pool=pool) as tg:
-            tg.submit(abs, -1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            del tg
-            gc.collect()

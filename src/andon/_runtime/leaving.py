@@ -132,22 +132,6 @@ class Leaving:
             if self.close():
                 bridge.again()
 
-    def drop(self, after: Callable[[], object] | None) -> bool:
-        """It was entered without a `with`, and the collector has its owner: nobody can leave it any
-        more. Stop it, and leave the rest to a thread, which then calls `after`. False where it has
-        been left, or its pool is closed."""
-        if self.runtime.foreign or self._over or self.runtime.closing:
-            return False
-        self._stop((ReasonKind.CANCEL, "the group was dropped", None))
-
-        def end() -> None:
-            self._end(GeneratorExit())
-            if after is not None:
-                after()
-
-        leave_to("andon-leaver", end)
-        return True
-
     def _end_elsewhere(self, error: BaseException | None) -> None:
         """The collector drops an iterator of ours where nobody may wait: stop it, and leave the
         rest to a thread."""
