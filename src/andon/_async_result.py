@@ -30,8 +30,8 @@ class AsyncResult(multiprocessing.pool.AsyncResult[T], Generic[T]):
         check_callback("callback", callback)
         check_callback("error_callback", error_callback)
         self._keeps = pool
-        self._callbacks = callback, error_callback
-        self._called = callback is None and error_callback is None
+        self._callbacks = callback or None, error_callback or None
+        self._called = not (callback or error_callback)
         self._wakeup = Wakeup()
         self._source: Future[T] | Collector
 

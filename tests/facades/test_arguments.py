@@ -242,9 +242,15 @@ def test_a_call_that_cannot_be(options: dict[str, Any], words: str) -> None:
     with andon.Pool(1, engine="inline") as pool:
         with pytest.raises(TypeError, match=words):
             pool.apply_async(square, **options)
+        assert pool.apply_async(square, (2,), callback=False, error_callback=0).get() == 4
         if "callback" in words:
             with pytest.raises(TypeError, match=words):
                 pool.map_async(square, [1], **{k: v for k, v in options.items() if k != "args"})
+
+
+def test_an_error_of_the_arguments_own_is_none_of_ours() -> None:
+    with andon.Pool(1, engine="inline") as pool, pytest.raises(TypeError, match="int\\(\\)"):
+        pool.apply(square, (int(None) for _ in range(1)))  # type: ignore[call-overload]
 
 
 def test_two_policies_are_named() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -50,15 +49,16 @@ def positive_int(name: str, value: Any, *, none: bool = True) -> int | None:
 def tuple_of(name: str, value: Any, *, text: bool) -> tuple[Any, ...]:
     """`value` as positional arguments: any iterable, and `text` where that may be one. (Elsewhere
     a comma was forgotten.)"""
-    if text or not isinstance(value, str | bytes):
-        with suppress(TypeError):
-            return tuple(value)
-    raise TypeError(f"{name} must be a tuple of arguments, not {value!r}; for one, (value,)")
+    kind = type(value)
+    iterable = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
+    if not iterable or (not text and isinstance(value, str | bytes)):
+        raise TypeError(f"{name} must be a tuple of arguments, not {value!r}; for one, (value,)")
+    return tuple(value)
 
 
 def check_callback(name: str, value: Any) -> None:
-    """Refuse now what could not be called then."""
-    if value is not None and not callable(value):
+    """Refuse now what could not be called then; `multiprocessing` takes what is false for none."""
+    if value and not callable(value):
         raise TypeError(f"{name} must be a function of one argument, not {value!r}")
 
 

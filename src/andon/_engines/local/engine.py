@@ -339,6 +339,7 @@ class LocalEngine:
     def _give(self, worker: WorkerProcess, attempt: Attempt) -> None:
         limit = self._config.max_tasks_per_worker
         if limit is not None and attempt.hi - attempt.lo > limit - worker.items_done:
+            # None of its items is cancelled alone: with a limit, single calls travel alone.
             attempt.hi = attempt.lo + limit - worker.items_done
             self._ledger.out.append(GivenBack(attempt.id, attempt.hi))
             self._nudge()
