@@ -142,7 +142,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
         """As `apply`, but returns an `AsyncResult` at once."""
         result: AsyncResult[T] = AsyncResult(self, callback, error_callback)
         result._source = future = self._submit(func, args, kwds)
-        if callback or error_callback:
+        if not result._called:
             future.add_done_callback(lambda _: result._tell())
         return result
 

@@ -46,12 +46,16 @@ def positive_int(name: str, value: Any, *, none: bool = True) -> int | None:
     return int(number)
 
 
+def is_iterable(value: Any) -> bool:
+    """Can it be iterated over? Not tried: that may run code of its own."""
+    kind = type(value)
+    return getattr(kind, "__iter__", None) is not None or hasattr(kind, "__getitem__")
+
+
 def tuple_of(name: str, value: Any, *, text: bool) -> tuple[Any, ...]:
     """`value` as positional arguments: any iterable, and `text` where that may be one. (Elsewhere
     a comma was forgotten.)"""
-    kind = type(value)
-    iterable = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
-    if not iterable or (not text and isinstance(value, str | bytes)):
+    if not is_iterable(value) or (not text and isinstance(value, str | bytes)):
         raise TypeError(f"{name} must be a tuple of arguments, not {value!r}; for one, (value,)")
     return tuple(value)
 
@@ -116,8 +120,7 @@ def check_map(
     """Refuse what cannot be a map, before anything is opened for it; its sizes, by name."""
     check_callable(fn)
     for items in inputs:
-        kind = type(items)
-        if getattr(kind, "__iter__", None) is None and not hasattr(kind, "__getitem__"):
+        if not is_iterable(items):
             raise TypeError(f"the items must be iterable, not {items!r}")
     return {
         "chunksize": positive_int("chunksize", chunksize),
