@@ -17,6 +17,7 @@ Said = tuple[str, str]
 # As they are, whatever the class says.
 _qualname = type.__dict__["__qualname__"].__get__
 _args = BaseException.__dict__["args"].__get__
+_Wrapper = type(BaseException.__str__)  # of what is written in C
 
 # Errors that say their one argument.
 _PLAIN: dict[type, str] = {
@@ -39,8 +40,15 @@ def say(error: BaseException) -> Said:
     the user's."""
     kind, args = type(error), _args(error)
     if type(kind) is type and kind in _PLAIN and len(args) == 1 and type(args[0]) is str:
-        return _PLAIN[kind], clip(args[0])  # as most are, and siblings wait for the word
+        return _PLAIN[kind], clip(args[0])  # as most are
     return type_name(error), message_of(error)
+
+
+def is_plain(error: BaseException) -> bool:
+    """Has its class left `__str__` alone? Then to ask it is no code of the user's, unless an
+    argument's own."""
+    kind = type(error)
+    return type(kind) is type and type(kind.__str__) is _Wrapper
 
 
 def as_text(name: str, message: str) -> str:

@@ -13,7 +13,17 @@ from contextlib import suppress
 import pytest
 
 from andon import _board
-from andon._board import KIND_CANCEL, KIND_FAILURE, PHASES, ROWS, WORDS, Board, bell, registry
+from andon._board import (
+    KIND_CANCEL,
+    KIND_FAILURE,
+    PHASES,
+    ROWS,
+    WORDS,
+    Board,
+    Pulled,
+    bell,
+    registry,
+)
 from andon._board.row import FIELDS, TEXT_BYTES
 from andon.outcome import ReasonKind
 from tests.support import PATIENCE
@@ -37,9 +47,9 @@ def test_codes_are_in_the_order_of_the_reasons() -> None:
 def test_a_pull_stops_and_the_first_one_stays(board: Board) -> None:
     slot, clear = board.allot_word()
     assert board.read(slot, clear) is None
-    assert board.pull(slot, clear, KIND_FAILURE, board.row(7))
+    assert board.pull(slot, clear, KIND_FAILURE, board.row(7), "it")
     assert not board.pull(slot, clear, KIND_CANCEL)
-    assert board.read(slot, clear) == (KIND_FAILURE, 7, "")
+    assert board.read(slot, clear) == (KIND_FAILURE, 7, "it")
     other, clear = board.allot_word()
     assert other != slot and board.read(other, clear) is None
 
@@ -98,6 +108,46 @@ def test_S8_a_reason_is_laid_by_only_where_it_was_the_first(board: Board) -> Non
     assert board.pull(*board.allot_word(), KIND_CANCEL, board.row(yours), "a third")
     assert board.read(*word) == (KIND_CANCEL, yours, "yours")
     assert board.read(*another) == (KIND_CANCEL, mine, "another")
+
+
+def test_S8_a_note_is_not_taken_from_the_word_that_has_it_now(board: Board) -> None:
+    """By a worker who lays by what it has said of a word that is in use no more."""
+    word, mine = board.allot_word(), board.allot_row()
+    assert board.pull(*word, KIND_CANCEL, board.row(mine), "of the first")
+    board.free_word(word[0])
+    next_one = board.allot_word()  # has its note
+    assert board.pull(*next_one, KIND_CANCEL, None, "of the next")
+    assert board.pull(*board.allot_word(), KIND_CANCEL, board.row(mine), "of a third")
+    assert board.read(*next_one) == (KIND_CANCEL, 0, "of the next")
+    assert board.read(*word) == (KIND_CANCEL, mine, ""), "none is better than another's"
+
+
+def test_S11_a_word_can_be_pulled_before_it_is_said_why(board: Board) -> None:
+    word, another, mine = board.allot_word(), board.allot_word(), board.allot_row()
+    assert board.pull(*another, KIND_CANCEL, board.row(mine), "another")
+    assert board.pull_first(*word, KIND_FAILURE, board.row(mine))
+    assert not board.is_clear(*word)
+    assert not board.pull_first(*word, KIND_FAILURE, board.row(mine))
+    assert board.puller(*word) == (KIND_FAILURE, mine)
+    found: list[Pulled | None] = []
+    reader = threading.Thread(target=lambda: found.append(board.read(*word)))
+    reader.start()
+    board.explain(*word, board.row(mine), "why")
+    reader.join(10)
+    assert found == [(KIND_FAILURE, mine, "why")]
+    assert board.read(*word) == (KIND_FAILURE, mine, "why")
+    assert board.read(*another) == (KIND_CANCEL, mine, "another")
+
+
+def test_S21_whoever_asks_why_does_not_wait_for_ever(board: Board) -> None:
+    """For one that has died before it could say so."""
+    word, mine = board.allot_word(), board.allot_row()
+    assert board.pull_first(*word, KIND_FAILURE, board.row(mine))
+    assert board.read(*word) == (KIND_FAILURE, mine, "")
+    board.free_row(mine)
+    while board.allot_row() != mine:
+        pass
+    assert board.read(*word) == (KIND_FAILURE, mine, "")
 
 
 @pytest.mark.parametrize("text", ["x" * 5000, "ö" * 5000, "€" * 5000, "\udcff bad", ""])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from andon._words import message_of, say, type_name
+from andon._words import is_plain, message_of, say, type_name
 from andon.outcome import Outcome, TaskState
 
 BUILTIN = [
@@ -57,6 +57,12 @@ def test_whatever_its_class_or_argument_does() -> None:
     assert (name, type(text)) == ("ValueError", str)
     assert say(OddError("odd"))[1] == "odd"
     assert say(OwnWords("not these"))[1] == "my own"
+
+
+def test_which_classes_have_words_of_their_own() -> None:
+    plain = (ValueError(1), KeyError("k"), OSError(2, "no"), type("Mine", (ValueError,), {})())
+    assert all(map(is_plain, plain))
+    assert not any(map(is_plain, (OwnWords("own"), OddError("odd"))))
 
 
 def test_an_outcome_is_shown_shortly() -> None:

@@ -36,7 +36,9 @@ _NUDGES = 1 if _LITTLE else 2  # which quarter
 _QUICK = 0 if _LITTLE else 1  # which half: all but which use it is
 _TRAYS = _WORD_BYTES + (ROWS + NOTES) * ROW_BYTES  # where they begin
 _NOTED = _TRAYS + ROWS * TRAY_BYTES  # where it stands which note a word has
-_SIZE = _NOTED + WORDS * 2  # only pages that are touched count
+_OWNED = _NOTED + WORDS * 2  # and which word had a note last
+_SIZE = _OWNED + NOTES * 2  # only pages that are touched count
+_SAID_WITHIN = 0.2  # seconds: behind a pull, unless who pulled has died in between
 
 
 class Pulled(tuple[int, int, str]):
@@ -71,6 +73,7 @@ class Board:
         "_fresh_words",
         "_mmap",
         "_noted",
+        "_owned",
         "_quarters",
         "bell_fd",
         "ident",
@@ -97,7 +100,8 @@ class Board:
         self.words: memoryview = self.memory[:_WORD_BYTES].cast("Q")
         self.quick: memoryview = self.memory[:_WORD_BYTES].cast("I")
         self._quarters: memoryview = self.memory[:_WORD_BYTES].cast("H")
-        self._noted: memoryview = self.memory[_NOTED:].cast("H")
+        self._noted: memoryview = self.memory[_NOTED:_OWNED].cast("H")
+        self._owned: memoryview = self.memory[_OWNED:].cast("H")
         # list, deque and count are atomic under the interpreter's lock. A lock of our own here
         # could be held when a collected token frees its word in the same thread.
         self._fresh_words = itertools.count()
@@ -146,6 +150,7 @@ class Board:
             self.quick.release()
             self._quarters.release()
             self._noted.release()
+            self._owned.release()
             self.memory.release()
             self._mmap.close()
 
@@ -163,7 +168,9 @@ class Board:
                     "drop some before making more"
                 ) from None
         clear = ((int(self.words[slot]) >> 32) + 1) << 32
-        self._noted[slot] = self._allot_note()
+        note = self._allot_note()
+        self._noted[slot] = note
+        self._owned[note] = slot
         self.words[slot] = clear
         return slot, clear
 
@@ -203,14 +210,32 @@ class Board:
         """
         if not self.is_clear(slot, clear):
             return False
-        if message:
-            if row is not None and row.says:
-                self._lay_by(row)
-            (row or self._note(slot)).write_cord(slot, clear, message)
+        if row is not None:
+            self._say(slot, clear, row, message)
+        elif message:
+            self._write_note(slot, clear, message)
         number = 0 if row is None else row.number
         self.words[slot] = clear | number << 4 | kind_code
         self.ring()
         return True
+
+    def pull_first(self, slot: int, clear: int, kind_code: int, row: RowView) -> bool:
+        """The same for someone in a hurry: at once, and `explain` is to follow. Whoever asks for
+        the message in between waits for it; whoever sleeps is woken then."""
+        if self.words[slot] & REST != clear:
+            return False
+        self.words[slot] = clear | row.number << 4 | kind_code
+        return True
+
+    def explain(self, slot: int, clear: int, row: RowView, message: str) -> None:
+        """Say why the word has been pulled."""
+        self._say(slot, clear, row, message)
+        self.ring()
+
+    def _say(self, slot: int, clear: int, row: RowView, message: str) -> None:
+        if row.says:
+            self._lay_by(row)
+        row.write_cord(slot, clear, message)
 
     def puller(self, slot: int, clear: int) -> tuple[int, int] | None:
         """The reason's code, and the row of who pulled the word; None while it is clear. A stale
@@ -223,25 +248,41 @@ class Board:
         return value & 0xF, value >> 4 & 0xFFF
 
     def read(self, slot: int, clear: int) -> Pulled | None:
-        """What the word says; None while it is clear."""
+        """What the word says; None while it is clear. Waits for a message that is to come."""
         found = self.puller(slot, clear)
         if found is None:
             return None
         kind, row = found
-        message = self.row(row).read_cord(slot, clear) if row else ""
-        if not message and kind:
+        message = self._said(slot, clear, row)
+        if message is None and row and self._has_note(slot):
+            self.wait(lambda: self._said(slot, clear, row) is not None, _SAID_WITHIN)
+            message = self._said(slot, clear, row)
+        return Pulled((kind, row, message or ""))
+
+    def _said(self, slot: int, clear: int, row: int) -> str | None:
+        """What has been said of this word: in the row of who pulled it, or else in its note."""
+        message = self.row(row).read_cord(slot, clear) if row else None
+        if message is None:
             message = self._note(slot).read_cord(slot, clear)
-        return Pulled((kind, row, message))
+        return message
 
     def _note(self, slot: int) -> RowView:
         return self.row(ROWS + self._noted[slot])
+
+    def _has_note(self, slot: int) -> bool:
+        """Is the note its own still? That of a freed word may be another's by now."""
+        return bool(self._owned[self._noted[slot]] == slot)
+
+    def _write_note(self, slot: int, clear: int, message: str) -> None:
+        if self._has_note(slot):
+            self._note(slot).write_cord(slot, clear, message)
 
     def _lay_by(self, row: RowView) -> None:
         """What this row has said goes to the note of the word that it was said of."""
         slot, clear = row.cord
         message = row.read_cord(slot, clear)
-        if message and self.words[slot] & REST & ~0xF == clear | row.number << 4:
-            self._note(slot).write_cord(slot, clear, message)
+        if message is not None and self.words[slot] & REST & ~0xF == clear | row.number << 4:
+            self._write_note(slot, clear, message)
 
     # Rows ----------------------------------------------------------------------------------------
 
@@ -256,7 +297,8 @@ class Board:
                     f"{ROWS - 1} workers are in use in this process; close some pools"
                 ) from None
         row = self.row(number)
-        self._lay_by(row)
+        if row.says:
+            self._lay_by(row)
         row.wipe()
         self.tray(number).clear()
         return number

@@ -173,33 +173,33 @@ class RowView:
         return self.cells[GRACE_NS] / 1e9, self.cells[KILL_AFTER_NS] / 1e9
 
     def write_cord(self, slot: int, clear: int, message: str) -> None:
-        """Say why the word at `slot` is about to be pulled; to be followed by the pull."""
+        """Say why the word at `slot` is pulled."""
         data = message[: TEXT_BYTES + 1].encode("utf-8", "replace")
         if len(data) > TEXT_BYTES:
             data = data[: TEXT_BYTES - 3].decode("utf-8", "ignore").encode() + "…".encode()
         cells = self.cells
-        cells[CORD_LEN] = 0
+        cells[CORD_CLEAR] = 0  # no word's
         self._text[: len(data)] = data
         cells[CORD_SLOT] = slot
-        cells[CORD_CLEAR] = clear
         cells[CORD_LEN] = len(data)
+        cells[CORD_CLEAR] = clear
 
-    def read_cord(self, slot: int, clear: int) -> str:
-        """The message that belongs to this word, or an empty one."""
+    def read_cord(self, slot: int, clear: int) -> str | None:
+        """The message that belongs to this word; None where there is none, or another's."""
         cells = self.cells
         length = int(cells[CORD_LEN])
-        if length > TEXT_BYTES or cells[CORD_SLOT] != slot or cells[CORD_CLEAR] != clear:
-            return ""
+        if cells[CORD_CLEAR] != clear or cells[CORD_SLOT] != slot or length > TEXT_BYTES:
+            return None
         text = bytes(self._text[:length]).decode("utf-8", "replace")
         # It may have been overwritten under our eyes.
-        if cells[CORD_SLOT] != slot or cells[CORD_CLEAR] != clear or cells[CORD_LEN] != length:
-            return ""
+        if cells[CORD_CLEAR] != clear or cells[CORD_SLOT] != slot or cells[CORD_LEN] != length:
+            return None
         return text
 
     @property
     def says(self) -> bool:
-        """Is there a text?"""
-        return bool(self.cells[CORD_LEN])
+        """Has anything been said here?"""
+        return bool(self.cells[CORD_CLEAR])
 
     @property
     def cord(self) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import dumps
 from andon._traceback import show
-from andon._words import Said, as_text, describe, say, short
+from andon._words import Said, as_text, describe, is_plain, say, short
 from andon._worker import children, linger, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
@@ -247,9 +247,12 @@ class Answers:
 
     def _pull(self, error: BaseException) -> Said:
         """Pull the cord, unless it is: the siblings see it even while the parent is busy (S11)."""
-        name, text = said = say(error)
+        said = None if is_plain(error) else say(error)  # that may be code of the user's
         word = current.slot, current.clear
-        if self._board.pull(*word, _board.KIND_FAILURE, self._row, as_text(name, text)):
+        first = self._board.pull_first(*word, _board.KIND_FAILURE, self._row)
+        said = said or say(error)
+        if first:
+            self._board.explain(*word, self._row, as_text(*said))
             # On busy cores those whom the bell has woken stand behind us: the siblings' stop
             # comes before our report.
             linger.give_way()
