@@ -10,10 +10,8 @@ where there is more to tell than one error with its frames, the worker formats i
 from __future__ import annotations
 
 import os
-from _frozen_importlib_external import SourceFileLoader  # the rest of `importlib` takes a while
 from itertools import islice
 from types import CodeType, TracebackType
-from typing import Any
 
 from andon._words import clip, describe
 
@@ -105,7 +103,7 @@ def _frames(tb: TracebackType | None) -> tuple[Frame, ...] | None:
         code = tb.tb_frame.f_code
         name = code.co_filename
         if name not in readable:
-            if not _same_for_all(name, tb.tb_frame.f_globals):
+            if not _same_for_all(name):
                 return None
             readable.add(name)
         position = _position(code, tb.tb_lasti)
@@ -123,19 +121,16 @@ def _position(code: CodeType, at: int) -> tuple[int | None, int | None, int | No
     return None, None, None
 
 
-def _same_for_all(name: str, module: dict[str, Any]) -> bool:
-    """Does every process of this machine find the same source under that name, or none?
-
-    `module`: the globals of the code. They may be of a class of the user's own, and are not asked.
-    """
+def _same_for_all(name: str) -> bool:
+    """Does every process of this machine find the same source under that name, or none?"""
     if name.startswith("<"):  # of a prompt, a notebook, a string: the parent's, if anybody's
         import linecache
 
         return name not in linecache.cache
-    # A module that was loaded from this file is read from there again: no need to look for it.
-    loaded = (
-        type(dict.get(module, "__loader__")) is SourceFileLoader
-        and str.__eq__(name, dict.get(module, "__file__")) is True
-    )
-    return os.path.isabs(name) and (loaded or os.path.isfile(name))
-
+    if not (name.startswith(os.sep) or os.path.isabs(name)):
+        return False
+    try:
+        os.stat(name)  # `os.path.isfile` takes twice as long
+    except (OSError, ValueError):
+        return False
+    return True

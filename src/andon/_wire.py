@@ -61,6 +61,7 @@ DUMP_STACKS = b"s"
 
 # Stages of a FAILURE: where it went wrong.
 STAGE_CALL = "call"
+STAGE_BARE = "call, bare"  # the error is all in its type and message (`_words.is_bare`)
 STAGE_FUNCTION = "unpickling the function"
 STAGE_ARGUMENTS = "unpickling the arguments"
 STAGE_RESULT = "pickling the result"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copyreg
 from typing import Any
 
 # What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
@@ -29,6 +30,14 @@ _PLAIN: dict[type, str] = {
     and kind.__str__ is BaseException.__str__
 }
 
+# Of those, by name, the ones that are nothing but their arguments.
+_reduce: Any = BaseException.__reduce__
+BARE: dict[str, type[BaseException]] = {
+    name: kind
+    for kind, name in _PLAIN.items()
+    if kind.__basicsize__ == BaseException.__basicsize__ and kind.__reduce__ is _reduce
+}
+
 
 def describe(error: BaseException) -> str:
     """`Type: message`, whatever the error's own `__str__` does."""
@@ -49,6 +58,20 @@ def is_plain(error: BaseException) -> bool:
     argument's own."""
     kind = type(error)
     return type(kind) is type and type(kind.__str__) is _Wrapper
+
+
+def is_bare(error: BaseException) -> bool:
+    """Is it all said by `say`: is it `BARE[name](message)`, as pickle would make it?"""
+    kind, args = type(error), _args(error)
+    return (
+        type(kind) is type
+        and _PLAIN.get(kind) in BARE
+        and len(args) == 1
+        and type(args[0]) is str
+        and len(args[0]) <= LONGEST
+        and len(_reduce(error)) == 2  # it has no attributes of its own
+        and kind not in copyreg.dispatch_table
+    )
 
 
 def as_text(name: str, message: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import copyreg
+import pickle
 from typing import Any
 
 import pytest
 
-from andon._words import is_plain, message_of, say, type_name
+from andon._words import BARE, LONGEST, is_bare, is_plain, message_of, say, short, type_name
 from andon.outcome import Outcome, TaskState
 
 BUILTIN = [
@@ -63,6 +65,38 @@ def test_which_classes_have_words_of_their_own() -> None:
     plain = (ValueError(1), KeyError("k"), OSError(2, "no"), type("Mine", (ValueError,), {})())
     assert all(map(is_plain, plain))
     assert not any(map(is_plain, (OwnWords("own"), OddError("odd"))))
+
+
+def with_more() -> ValueError:
+    error = ValueError("more")
+    error.code = 7  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(ValueError(), ValueError(1), ValueError("a", "b"), ValueError(Loud("loud")), with_more()),
+        *(ValueError("long" * LONGEST), OwnWords("own"), OddError("odd"), KeyError("k")),
+        *(OSError("os"), NameError("name", name="n"), SystemExit("exit"), StopIteration("stop")),
+    ],
+    ids=short,
+)
+def test_what_is_more_than_a_type_and_a_message(error: BaseException) -> None:
+    assert not is_bare(error)
+
+
+@pytest.mark.parametrize("kind", BARE.values())
+def test_an_error_that_is_its_type_and_message(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = kind("größer\udc80")
+    assert is_bare(error)
+    name, message = say(error)
+    made, pickled = BARE[name](message), pickle.loads(pickle.dumps(error))
+    assert (type(made), made.args, vars(made)) == (type(pickled), pickled.args, vars(pickled))
+    monkeypatch.setitem(copyreg.dispatch_table, kind, lambda error: (kind, ("its own way",)))
+    assert not is_bare(error)
 
 
 def test_an_outcome_is_shown_shortly() -> None:

@@ -107,13 +107,14 @@ def test_an_error_comes_back_with_the_users_traceback() -> None:
         answer = w.call(fail, "broken", index=3)
         index, started, ended, stage, name, message, story = answer.meta
         assert (answer.kind, index, stage, name, message) == (
-            FAILURE, 3, _wire.STAGE_CALL, "ValueError", "broken",
+            FAILURE, 3, _wire.STAGE_BARE, "ValueError", "broken",
         )  # fmt: skip
         assert started <= ended
         text = show(story)
         assert text.startswith("Traceback") and text.endswith("ValueError: broken\n")
         assert "in fail" in text and "andon/_worker" not in text
-        assert isinstance(answer.value, ValueError)
+        answer = w.call(raise_it, KeyError("broken"))
+        assert (answer.meta[3], type(answer.value)) == (_wire.STAGE_CALL, KeyError)
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit("x")])

@@ -24,7 +24,7 @@ from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import dumps
 from andon._traceback import show
-from andon._words import Said, as_text, describe, is_plain, say, short
+from andon._words import Said, as_text, describe, is_bare, is_plain, say, short
 from andon._worker import children, linger, signals
 from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
 from andon._worker.channel import Channel
@@ -234,7 +234,9 @@ class Answers:
         story = tell_error(error, as_text(name, text))
         drop_traces(error)
         body = b""
-        if stage == _wire.STAGE_CALL:
+        if stage == _wire.STAGE_CALL and is_bare(error):
+            stage = _wire.STAGE_BARE
+        elif stage == _wire.STAGE_CALL:
             body, why = self._dumps_error(error)
             if not body:
                 stage, message = _wire.STAGE_EXCEPTION, (text, why)

@@ -21,7 +21,7 @@ from andon._engines.payloads import Halted, Raised, Returned
 from andon._gate import gate
 from andon._plain import is_within
 from andon._traceback import set_cause, show
-from andon._words import as_text, describe
+from andon._words import BARE, as_text, describe
 from andon.errors import RemoteTraceback, SerializationError, also
 from andon.outcome import StoppedBy
 
@@ -117,7 +117,9 @@ def _unpickle(values: list[Any], begin: int) -> tuple[int, BaseException | None]
 def _failed(attempt: int, meta: Any, body: Any) -> Failed:
     index, started_at, ended_at, stage, kind, message, story = meta
     error: BaseException
-    if stage == _wire.STAGE_CALL:
+    if stage == _wire.STAGE_BARE:
+        error = BARE[kind](message)
+    elif stage == _wire.STAGE_CALL:
         error = _exception(body, as_text(kind, message))
     elif stage == _wire.STAGE_EXCEPTION:
         message, why = message
