@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import select
 import signal
@@ -15,20 +16,31 @@ from benchmarks.stamps import END, READY, SET, Stamps, cell, wait
 from benchmarks.stop.states import SETTLE
 
 TRIPS = 200
+SIGNALS = 9
 
 
 def byte_seen(path: str, siblings: int) -> int:
     """Nanoseconds from setting one shared byte until the last of the processes that look at it,
     each in a Python loop, has seen it; 0 where that took too long."""
-    subprocess.run(
-        module_command("stop.bare", path, siblings, flags=("-S", "-E")),
-        check=True,
-        timeout=60,
-        cwd=ROOT,
-    )
+    _run("byte", path, siblings)
     stamps = Stamps(path)
     ends = [stamps.of(sibling, END) for sibling in range(1, siblings + 1)]
     return max(ends) - stamps.cells[SET] if all(ends) else 0
+
+
+def signal_felt(path: str, state: str) -> int:
+    """Nanoseconds, the median, from sending a signal to another process until its handler's
+    exception is caught there; it is in `time.sleep` or in a Python loop: `sleep`, `loop`."""
+    return int(_run("signal", path, state))
+
+
+def event_check() -> int:
+    """Nanoseconds for one `is_set()` of a `multiprocessing.Event` that nobody else asks."""
+    check, loops = multiprocessing.Event().is_set, 2000
+    begun = time.perf_counter_ns()
+    for _ in range(loops):
+        check()
+    return (time.perf_counter_ns() - begun) // loops
 
 
 def round_trip() -> int:
@@ -71,6 +83,59 @@ def worker_start() -> int:
         return time.monotonic_ns() - begun
 
 
+def _run(what: str, path: str, argument: object) -> str:
+    """In a process of its own, which has no threads and may fork."""
+    done = subprocess.run(
+        module_command("stop.bare", what, path, argument, flags=("-S", "-E")),
+        check=True,
+        timeout=60,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return done.stdout
+
+
+class _Felt(Exception):
+    pass
+
+
+def _raise_felt(number: int, frame: object) -> None:
+    raise _Felt
+
+
+def _send_signals(path: str, state: str) -> None:
+    cells = Stamps(path).cells
+    ready, end = cell(1, READY), cell(1, END)
+    times = []
+    for _ in range(SIGNALS):
+        cells[ready] = cells[end] = 0
+        pid = os.fork()
+        if not pid:
+            try:
+                signal.signal(signal.SIGUSR1, _raise_felt)
+                cells[ready] = 1
+                if state == "sleep":
+                    time.sleep(60)
+                while True:
+                    pass
+            except _Felt:
+                cells[end] = time.monotonic_ns()
+            finally:
+                os._exit(0)
+        try:
+            wait(lambda: cells[ready], 0.0005)
+            time.sleep(SETTLE)
+            begun = time.monotonic_ns()
+            os.kill(pid, signal.SIGUSR1)
+            wait(lambda: cells[end], 0.002)
+            times.append(cells[end] - begun)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    print(round(statistics.median(times)))
+
+
 def _set_byte(path: str, siblings: int) -> None:
     stamps = Stamps(path)
     cells = stamps.cells
@@ -101,4 +166,7 @@ def _set_byte(path: str, siblings: int) -> None:
 
 
 if __name__ == "__main__":
-    _set_byte(sys.argv[1], int(sys.argv[2]))
+    if sys.argv[1] == "byte":
+        _set_byte(sys.argv[2], int(sys.argv[3]))
+    else:
+        _send_signals(*sys.argv[2:])

@@ -45,7 +45,10 @@ class Bare:
 
     byte: list[float] = field(default_factory=list)  # ms
     round_trip: list[float] = field(default_factory=list)  # ms
+    signal_asleep: list[float] = field(default_factory=list)  # ms
+    signal_busy: list[float] = field(default_factory=list)  # ms
     worker_start: list[float] = field(default_factory=list)  # ms
+    event: list[float] = field(default_factory=list)  # ns
     check: list[float] = field(default_factory=list)  # ns
 
 
@@ -163,7 +166,10 @@ def floor(bare: Bare) -> str:
     for words, values, unit in (
         ("a bare shared byte, from set to last seen", bare.byte, "ms"),
         ("a byte over a pipe to a process and back", bare.round_trip, "ms"),
+        ("a signal, felt in another's time.sleep", bare.signal_asleep, "ms"),
+        ("a signal, felt in another's Python loop", bare.signal_busy, "ms"),
         ("a bare worker start, to its first byte", bare.worker_start, "ms"),
+        ("one multiprocessing.Event().is_set()", bare.event, "ns"),
         ("one andon.check() in a task", bare.check, "ns"),
     ):
         of = spread(values)

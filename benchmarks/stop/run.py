@@ -55,6 +55,8 @@ class Run:
         path, _ = self._file()
         byte = bare.byte_seen(path, self._options.workers - 1)
         trip = bare.round_trip()
+        asleep, busy = (bare.signal_felt(path, state) for state in ("sleep", "loop"))
+        event = bare.event_check()
         andon = self._hosts.get("andon")
         start = bare.worker_start() if andon is not None else 0
         check = andon.cost_of_check() if andon is not None else None
@@ -63,10 +65,13 @@ class Run:
             for values, ns in (
                 (self.bare.byte, byte),
                 (self.bare.round_trip, trip),
+                (self.bare.signal_asleep, asleep),
+                (self.bare.signal_busy, busy),
                 (self.bare.worker_start, start),
             ):
                 if ns:
                     values.append(ns / 1e6)
+            self.bare.event.append(event)
             if check:
                 self.bare.check.append(check)
 

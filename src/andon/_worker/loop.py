@@ -21,7 +21,7 @@ from andon._board import row as _row
 from andon._buffers import lending
 from andon._buffers.ring import Ring
 from andon._pickling import loads
-from andon._words import as_text, describe, say
+from andon._words import as_text, describe, is_bare, is_plain, say
 from andon._worker import children, lane, linger, signals
 from andon._worker.call import careful_call, find_halt, stays, tell_error
 from andon._worker.channel import Channel
@@ -111,7 +111,9 @@ class Loop(Runs):
 
         error: BaseException = careful_call(fail, (lambda: ValueError("warming up"),), {})[1]
         find_halt(error)
+        is_plain(error)
         tell_error(error, describe(error))
+        is_bare(error)
         self._dumps_error(error)
         find_halt(careful_call(fail, (lambda: current.cancelled(BY_TOKEN),), {})[1])
 
