@@ -11,10 +11,13 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("its pipes are read by threads", allow_module_level=True)
 
+import fcntl
+
 from andon import _wire
 from andon._buffers import memory
 from andon._engines.local.channel import LARGE_PIPE, Reader, enlarge
 from andon._engines.local.frames import Cutter, Frame
+from andon._worker import channel
 
 
 @pytest.mark.parametrize("piece", [1000, 65536, 10_000_000])
@@ -57,3 +60,30 @@ def test_S27_what_follows_a_body_without_memory_is_drained_too(
         assert reader.closed
     finally:
         reader.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lists descriptors")
+@pytest.mark.parametrize("old_kernel", [False, True])
+def test_S20_a_worker_that_is_spent_closes_what_its_task_has_opened(old_kernel: bool) -> None:
+    """Wherever it is: between our own pipes, close behind them or far; also where a task has closed
+    a standard stream, so that as many are open as there should be."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            requests, answers = (fcntl.fcntl(write, fcntl.F_DUPFD, at) for at in (200, 300))
+            for at in (100, 250, 320, 900, 901):
+                fcntl.fcntl(write, fcntl.F_DUPFD, at)
+            os.close(0)
+            if old_kernel:
+                stat = os.stat
+                os.stat = lambda path: os.stat_result([*stat(path)[:6], 0, *stat(path)[7:]])  # type: ignore[assignment]
+            channel.Channel(requests, answers).close_others()
+            open_now = [fd for fd in range(1, 1000) if channel._is_open(fd)]
+            os.write(answers, repr(open_now).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as said:
+        assert said.read() == b"[1, 2, 200, 300]"
+    assert os.waitpid(pid, 0)[1] == 0
