@@ -10,6 +10,7 @@ where there is more to tell than one error with its frames, the worker formats i
 from __future__ import annotations
 
 import os
+import stat
 from itertools import islice
 from types import CodeType, TracebackType
 
@@ -130,7 +131,6 @@ def _same_for_all(name: str) -> bool:
     if not (name.startswith(os.sep) or os.path.isabs(name)):
         return False
     try:
-        os.stat(name)  # `os.path.isfile` takes twice as long
+        return stat.S_ISREG(os.stat(name).st_mode)  # `os.path.isfile` takes twice as long
     except (OSError, ValueError):
         return False
-    return True

@@ -18,7 +18,7 @@ Said = tuple[str, str]
 # As they are, whatever the class says.
 _qualname = type.__dict__["__qualname__"].__get__
 _args = BaseException.__dict__["args"].__get__
-_Wrapper = type(BaseException.__str__)  # of what is written in C
+_own_str = BaseException.__str__
 
 # Errors that say their one argument.
 _PLAIN: dict[type, str] = {
@@ -27,7 +27,7 @@ _PLAIN: dict[type, str] = {
     if isinstance(kind, type)
     and issubclass(kind, BaseException)
     and kind.__name__ == name
-    and kind.__str__ is BaseException.__str__
+    and kind.__str__ is _own_str
 }
 
 # Of those, by name, the ones that are nothing but their arguments.
@@ -54,10 +54,14 @@ def say(error: BaseException) -> Said:
 
 
 def is_plain(error: BaseException) -> bool:
-    """Has its class left `__str__` alone? Then to ask it is no code of the user's, unless an
-    argument's own."""
-    kind = type(error)
-    return type(kind) is type and type(kind.__str__) is _Wrapper
+    """Is `str(error)` a text that it holds, or none: no code of the user's, and soon said?"""
+    args = _args(error)
+    if args and (len(args) > 1 or type(args[0]) is not str):
+        return False
+    try:
+        return type(error).__str__ is _own_str
+    except BaseException:  # a descriptor, or a metaclass
+        return False
 
 
 def is_bare(error: BaseException) -> bool:

@@ -151,9 +151,10 @@ class Token:
         """For the engine: have the group's tasks look whether there is an order for them."""
         self._board.nudge(self._slot)
 
-    def _pulled(self) -> Pulled | None:
-        """For the runtime: who pulled, and why; None while it is clear."""
-        return self._board.read(self._slot, self._clear)
+    def _pulled(self, *, wait: bool = False) -> Pulled | None:
+        """For the runtime: who pulled, and why; None while it is clear, and without `wait` until it
+        has been said why."""
+        return self._board.read(self._slot, self._clear, wait=wait)
 
     def _puller(self) -> tuple[int, int] | None:
         """For the engine: the reason's code and the row of who pulled; None while it is clear."""

@@ -260,40 +260,34 @@ def test_S21_an_error_that_takes_its_time_to_say_so(pool: andon.Pool) -> None:
         slow.get(20)
 
 
-class SaysWhenAlone:
-    """What `str` says of it waits until the other task of its group is over."""
+class SaysVerySlowly:
+    """Longer than the ladder waits for an error to come (`TELL_WITHIN`)."""
 
-    def __init__(self, over: andon.Event) -> None:
-        self.over = over
-
-    def __str__(self) -> str:
-        end = time.monotonic() + PATIENCE
-        while not self.over.is_set() and time.monotonic() < end:
-            time.sleep(0.001)
-        return "alone" if self.over.is_set() else "not alone"
+    def __repr__(self) -> str:
+        time.sleep(2.5)
+        return "at last"
 
 
-def _raise_once_begun(begun: andon.Event, over: andon.Event) -> None:
-    begun.wait(PATIENCE)
-    raise ValueError(SaysWhenAlone(over))
+def _raise_what_is_very_slow() -> None:
+    raise ValueError("bad", SaysVerySlowly())
 
 
-def _check_until_stopped(begun: andon.Event, over: andon.Event) -> None:
-    try:
-        begun.set()
-        while True:
-            andon.check()
-    finally:
-        over.set()
+def test_S23_an_error_whose_arguments_take_their_time(pool: andon.Pool) -> None:
+    with (
+        pytest.raises(ExceptionGroup) as caught,
+        andon.TaskGroup(pool=pool, grace=0, kill_after=0.5) as tg,
+    ):
+        tg.submit(_raise_what_is_very_slow)
+        tg.submit(_check_until_stopped)
+    (error,) = caught.value.exceptions
+    assert (type(error), error.args[0]) == (ValueError, "bad")
+    assert tg.reason is not None and tg.reason.message == "ValueError: ('bad', at last)"
+    assert tg.outcomes[1].stopped_by in ("token", "never-started")
 
 
-def test_S11_the_siblings_stop_before_the_error_has_said_what_it_is(pool: andon.Pool) -> None:
-    begun, over = andon.Event(), andon.Event()
-    with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(pool=pool) as tg:
-        tg.submit(_raise_once_begun, begun, over)
-        tg.submit(_check_until_stopped, begun, over)
-    assert str(caught.value.exceptions[0]) == "alone"
-    assert (tg.verdict, tg.outcomes[1].stopped_by) == ("failed", "token")
+def _check_until_stopped() -> None:
+    while True:
+        andon.check()
 
 
 class Text(str):

@@ -26,7 +26,7 @@ from andon._board import (
 )
 from andon._board.row import FIELDS, TEXT_BYTES
 from andon.outcome import ReasonKind
-from tests.support import PATIENCE
+from tests.support import PATIENCE, eventually
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_S8_a_reason_is_laid_by_only_where_it_was_the_first(board: Board) -> Non
     """Of two that pull at the same moment."""
     word, another = board.allot_word(), board.allot_word()
     mine, yours = board.allot_row(), board.allot_row()
-    board.row(mine).write_cord(*word, "mine")
+    board.row(mine).write_cord(*word, "mine", mine)
     assert board.pull(*word, KIND_CANCEL, board.row(yours), "yours")
     assert board.pull(*another, KIND_CANCEL, board.row(mine), "another")
     assert board.pull(*board.allot_word(), KIND_CANCEL, board.row(yours), "a third")
@@ -129,14 +129,76 @@ def test_S11_a_word_can_be_pulled_before_it_is_said_why(board: Board) -> None:
     assert not board.is_clear(*word)
     assert not board.pull_first(*word, KIND_FAILURE, board.row(mine))
     assert board.puller(*word) == (KIND_FAILURE, mine)
+    assert board.read(*word, wait=False) is None
     found: list[Pulled | None] = []
-    reader = threading.Thread(target=lambda: found.append(board.read(*word)))
+    asked = threading.Event()
+
+    def read() -> None:
+        asked.set()
+        while not found or found[-1] == (KIND_FAILURE, mine, ""):  # it waits no longer than that
+            found.append(board.read(*word))
+
+    reader = threading.Thread(target=read)
     reader.start()
+    assert asked.wait(PATIENCE)
     board.explain(*word, board.row(mine), "why")
-    reader.join(10)
-    assert found == [(KIND_FAILURE, mine, "why")]
-    assert board.read(*word) == (KIND_FAILURE, mine, "why")
+    reader.join(PATIENCE)
+    assert found[-1] == (KIND_FAILURE, mine, "why")
+    assert board.read(*word, wait=False) == (KIND_FAILURE, mine, "why")
     assert board.read(*another) == (KIND_CANCEL, mine, "another")
+
+
+def test_S11_who_sleeps_is_woken_once_it_has_been_said_why(board: Board) -> None:
+    word, mine = board.allot_word(), board.allot_row()
+    looks: list[bool] = []
+
+    def said() -> bool:
+        looks.append(board.read(*word, wait=False) is not None)
+        return looks[-1]
+
+    sleeper = threading.Thread(target=board.wait, args=(said, 2 * PATIENCE))
+    sleeper.start()
+    eventually(lambda: len(looks) >= 2)  # one more look behind its registration
+    assert board.pull_first(*word, KIND_FAILURE, board.row(mine))
+    board.explain(*word, board.row(mine), "why")
+    sleeper.join(PATIENCE)
+    assert looks[-1] and not sleeper.is_alive()
+
+
+def test_S8_a_message_is_its_own_pullers(board: Board) -> None:
+    """Of two that pull at the same moment: one with a note, and one that is yet to say why."""
+    word, mine = board.allot_word(), board.allot_row()
+    slot, clear = word
+    assert board.pull(*word, KIND_CANCEL, None, "of the parent")
+    board.words[slot] = clear  # the worker has looked before that
+    assert board.pull_first(*word, KIND_FAILURE, board.row(mine))
+    assert board.read(*word, wait=False) is None
+    board.explain(*word, board.row(mine), "of the worker")
+    assert board.read(*word) == (KIND_FAILURE, mine, "of the worker")
+
+
+def test_a_stale_token_says_nothing(board: Board) -> None:
+    word = board.allot_word()
+    assert board.pull(*word, KIND_CANCEL, None, "old words")
+    board.words[word[0]] = word[1] + (1 << 32)  # its next user's
+    assert board.read(*word) == (0, 0, "")
+
+
+def test_S8_where_there_are_fewer_notes_than_words_the_last_that_says_anything_has_it(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    monkeypatch.setattr(_board.board, "NOTES", 2)
+    words = [board.allot_word() for _ in range(4)]
+    for at in (0, 1):
+        assert board.pull(*words[at], KIND_CANCEL, None, f"reason {at}")
+    assert [board.read(*word) for word in words[:2]] == [
+        (KIND_CANCEL, 0, "reason 0"),
+        (KIND_CANCEL, 0, "reason 1"),
+    ]
+    assert board.pull(*words[2], KIND_CANCEL, None, "reason 2")
+    assert board.read(*words[2]) == (KIND_CANCEL, 0, "reason 2")
+    assert board.read(*words[0]) == (KIND_CANCEL, 0, "")
 
 
 def test_S21_whoever_asks_why_does_not_wait_for_ever(board: Board) -> None:

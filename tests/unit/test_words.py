@@ -61,10 +61,27 @@ def test_whatever_its_class_or_argument_does() -> None:
     assert say(OwnWords("not these"))[1] == "my own"
 
 
-def test_which_classes_have_words_of_their_own() -> None:
-    plain = (ValueError(1), KeyError("k"), OSError(2, "no"), type("Mine", (ValueError,), {})())
-    assert all(map(is_plain, plain))
-    assert not any(map(is_plain, (OwnWords("own"), OddError("odd"))))
+class Refuses:
+    def __get__(self, error: object, kind: type) -> Any:
+        if error is None:
+            raise SystemExit("of errors only")
+        return lambda: "well"
+
+
+class OddWords(ValueError):
+    __str__ = Refuses()  # type: ignore[assignment]
+
+
+class ByRepr(ValueError):
+    __str__ = object.__str__
+
+
+def test_which_errors_are_soon_said() -> None:
+    mine = type("Mine", (ValueError,), {})
+    assert all(map(is_plain, (ValueError(), ValueError("x"), mine("x"))))
+    own = OwnWords("own"), KeyError("k"), OddWords("odd"), ByRepr("repr")
+    some = ValueError(1), ValueError("x", [1]), ValueError(Loud("loud"))
+    assert not any(map(is_plain, (*own, *some)))
 
 
 def with_more() -> ValueError:

@@ -8,6 +8,7 @@ import os
 import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,8 +20,8 @@ import pytest
 from psutil import Process
 
 import andon
-from andon import _wire
-from andon._board import KIND_CANCEL, KIND_FAILURE, RUNNING
+from andon import _wire, _words
+from andon._board import KIND_CANCEL, KIND_FAILURE, RUNNING, RowView
 from andon._pickling import dumps
 from andon._traceback import show
 from andon._worker import children, linger, signals
@@ -286,6 +287,43 @@ def test_a_fatal_failure_ends_the_span() -> None:
         answers = w.span(odd_fails, [0, 1, 2, 3], word=word, flags=_wire.FATAL)
         assert [a.kind for a in answers] == [VALUE, FAILURE]
         assert w.board.read(*word) == (KIND_FAILURE, w.number, "ValueError: 1")
+
+
+@pytest.mark.parametrize(
+    ("error", "at_once"), [(ValueError("1"), True), (ValueError("1", 2), False)], ids=repr
+)
+def test_S11_the_word_comes_before_the_words_where_those_are_soon_said(
+    error: BaseException, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, ours = socket.socketpair()
+    write_cord = RowView.write_cord
+
+    def say(row: RowView, slot: int, *cord: Any) -> None:
+        theirs.sendall(b"now")
+        assert theirs.recv(1)
+        write_cord(row, slot, *cord)
+
+    def ask(error: BaseException) -> str:
+        theirs.sendall(b"now")
+        assert theirs.recv(1)
+        return str(error)
+
+    with theirs, ours:
+        ours.settimeout(PATIENCE)
+        if at_once:
+            monkeypatch.setattr(RowView, "write_cord", say)
+        else:
+            monkeypatch.setattr(_words, "message_of", ask)
+        with worker() as w:
+            word = w.word()
+            w.start(raise_it, error, word=word, fatal=True)
+            assert ours.recv(3) == b"now"
+            assert w.board.is_clear(*word) is not at_once
+            assert w.board.read(*word, wait=False) is None
+            ours.sendall(b".")
+            assert w.read().kind == FAILURE
+            pulled = w.board.read(*word)
+    assert pulled is not None and pulled.message.startswith("ValueError: ")
 
 
 def test_a_span_ends_where_its_word_is_pulled_by_one_of_its_items() -> None:

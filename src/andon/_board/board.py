@@ -235,7 +235,7 @@ class Board:
     def _say(self, slot: int, clear: int, row: RowView, message: str) -> None:
         if row.says:
             self._lay_by(row)
-        row.write_cord(slot, clear, message)
+        row.write_cord(slot, clear, message, row.number)
 
     def puller(self, slot: int, clear: int) -> tuple[int, int] | None:
         """The reason's code, and the row of who pulled the word; None while it is clear. A stale
@@ -247,42 +247,48 @@ class Board:
             return 0, 0
         return value & 0xF, value >> 4 & 0xFFF
 
-    def read(self, slot: int, clear: int) -> Pulled | None:
-        """What the word says; None while it is clear. Waits for a message that is to come."""
+    def read(self, slot: int, clear: int, *, wait: bool = True) -> Pulled | None:
+        """What the word says; None while it is clear. A message that is to come is waited for; or
+        else, without `wait`, the word is clear as long."""
         found = self.puller(slot, clear)
         if found is None:
             return None
         kind, row = found
+        if not kind:
+            return Pulled((0, 0, ""))
         message = self._said(slot, clear, row)
-        if message is None and row and self._has_note(slot):
+        if message is None and row and self._may_note(slot):
+            if not wait:
+                return None
             self.wait(lambda: self._said(slot, clear, row) is not None, _SAID_WITHIN)
             message = self._said(slot, clear, row)
         return Pulled((kind, row, message or ""))
 
     def _said(self, slot: int, clear: int, row: int) -> str | None:
         """What has been said of this word: in the row of who pulled it, or else in its note."""
-        message = self.row(row).read_cord(slot, clear) if row else None
+        message = self.row(row).read_cord(slot, clear, row) if row else None
         if message is None:
-            message = self._note(slot).read_cord(slot, clear)
+            message = self._note(slot).read_cord(slot, clear, row)
         return message
 
     def _note(self, slot: int) -> RowView:
         return self.row(ROWS + self._noted[slot])
 
-    def _has_note(self, slot: int) -> bool:
-        """Is the note its own still? That of a freed word may be another's by now."""
-        return bool(self._owned[self._noted[slot]] == slot)
+    def _may_note(self, slot: int) -> bool:
+        """Does the note not say anything of another word, which has it now?"""
+        owner = self._owned[self._noted[slot]]
+        return bool(owner == slot or self._note(slot).cord[0] != owner)
 
-    def _write_note(self, slot: int, clear: int, message: str) -> None:
-        if self._has_note(slot):
-            self._note(slot).write_cord(slot, clear, message)
+    def _write_note(self, slot: int, clear: int, message: str, row: int = 0) -> None:
+        if self._may_note(slot):
+            self._note(slot).write_cord(slot, clear, message, row)
 
     def _lay_by(self, row: RowView) -> None:
         """What this row has said goes to the note of the word that it was said of."""
         slot, clear = row.cord
-        message = row.read_cord(slot, clear)
+        message = row.read_cord(slot, clear, row.number)
         if message is not None and self.words[slot] & REST & ~0xF == clear | row.number << 4:
-            self._write_note(slot, clear, message)
+            self._write_note(slot, clear, message, row.number)
 
     # Rows ----------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ ROWS = 4096  # of workers, row 0 being nobody's; a stop word has 12 bits for one
 # nobody has touched, for as many as most programs have; there two may share one.
 NOTES = 65536 if sys.platform != "win32" else 4096
 ROW_BYTES = 1024
-FIELDS = 17
+FIELDS = 18
 TEXT_BYTES = ROW_BYTES - FIELDS * 8
 
 # The fields, by index.
@@ -45,6 +45,7 @@ GRACE_NS = 13
 KILL_AFTER_NS = 14
 HEARD = 15
 YIELD = 16
+CORD_ROW = 17
 
 IN_LANE = (1 << 64) - 1  # as INDEX: its items end too fast for it, and the tray says how many have
 
@@ -172,8 +173,8 @@ class RowView:
         """The grace and the time to the kill of the running attempt's group, in seconds."""
         return self.cells[GRACE_NS] / 1e9, self.cells[KILL_AFTER_NS] / 1e9
 
-    def write_cord(self, slot: int, clear: int, message: str) -> None:
-        """Say why the word at `slot` is pulled."""
+    def write_cord(self, slot: int, clear: int, message: str, row: int) -> None:
+        """Say why the word at `slot` is pulled; `row`: of who pulls it."""
         data = message[: TEXT_BYTES + 1].encode("utf-8", "replace")
         if len(data) > TEXT_BYTES:
             data = data[: TEXT_BYTES - 3].decode("utf-8", "ignore").encode() + "…".encode()
@@ -181,14 +182,16 @@ class RowView:
         cells[CORD_CLEAR] = 0  # no word's
         self._text[: len(data)] = data
         cells[CORD_SLOT] = slot
+        cells[CORD_ROW] = row
         cells[CORD_LEN] = len(data)
         cells[CORD_CLEAR] = clear
 
-    def read_cord(self, slot: int, clear: int) -> str | None:
-        """The message that belongs to this word; None where there is none, or another's."""
+    def read_cord(self, slot: int, clear: int, row: int) -> str | None:
+        """What the puller of this word, whose row that is, has said of it; None where this is
+        nothing, or another's."""
         cells = self.cells
-        length = int(cells[CORD_LEN])
-        if cells[CORD_CLEAR] != clear or cells[CORD_SLOT] != slot or length > TEXT_BYTES:
+        length = min(int(cells[CORD_LEN]), TEXT_BYTES)
+        if cells[CORD_CLEAR] != clear or cells[CORD_SLOT] != slot or cells[CORD_ROW] != row:
             return None
         text = bytes(self._text[:length]).decode("utf-8", "replace")
         # It may have been overwritten under our eyes.

@@ -16,25 +16,27 @@ KINDS = tuple(ReasonKind)
 """The reasons by their code on the board, less one."""
 
 Take = Callable[[ev.Event], None]
+WhoPulled = Callable[[int], tuple[int | None, int | None]]
 
 
 def hear(
     groups: Iterable[Group],
     take: Take,
-    who_pulled: Callable[[int], tuple[int | None, int | None]],
+    who_pulled: WhoPulled,
+    *,
+    wait: bool = False,
 ) -> None:
     """Look at the words and links of these groups. `who_pulled` turns a row into the attempt and
-    the item that its worker is at."""
+    the item that its worker is at. `wait`, a moment, where a word is pulled and it is yet to be
+    said why; else that is for the next ring."""
     for group in groups:
         if not group.stopped:
-            _look_at_word(group, take, who_pulled)
+            _look_at_word(group, take, who_pulled, wait)
             check_links(group, take)
 
 
-def _look_at_word(
-    group: Group, take: Take, who_pulled: Callable[[int], tuple[int | None, int | None]]
-) -> None:
-    pulled = group.token._pulled()
+def _look_at_word(group: Group, take: Take, who_pulled: WhoPulled, wait: bool) -> None:
+    pulled = group.token._pulled(wait=wait)
     if pulled is None:
         return
     code, row, message = pulled

@@ -128,7 +128,7 @@ class Performer:
         task = self._by_attempt.get(attempt)
         if task is None or task.group.stopped or not task.group.token.is_set():
             return
-        hear([task.group], self._take, self._who_pulled)
+        hear([task.group], self._take, self._who_pulled, wait=True)
         own_board().ring()
 
     def _take(self, event: ev.Event) -> None:

@@ -184,15 +184,12 @@ class Answers:
         """We are of no more use. Is there no thread that could go on, and could every process that
         was started be ended? Then what is left of the task once this returns is memory."""
         signals.hold()  # no handler of the task's own runs any more, nor raises in here
-        if children.threads() != 1:
+        if children.threads() != 1 or not children.end_all(_END_WITHIN):
             return False
-        children.kill_all()  # to die takes them a while, in which we do what is to be done here
         flush_streams()  # that may be code of the user's
         try:
             self._channel.close_others()
         except OSError:
-            return False
-        if not children.end_all(_END_WITHIN):
             return False
         self._spent = True
         return True

@@ -9,7 +9,6 @@ import os
 import select
 import sys
 import time
-from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,22 +69,14 @@ def threads() -> int:
         return 0
 
 
-def kill_all() -> None:
-    """SIGKILL them, and wait for nothing. In a process of one thread: nobody reaps them meanwhile,
-    so each pid is still a child's."""
-    if sys.platform == "linux" and not surely_none():
-        for pid in _listed():
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-
-
 def end_all(within: float) -> bool:
     """SIGKILL them, and whoever comes to us when they die, and reap them. Is none left, after so
-    many seconds at most? Where they cannot be seen, nobody knows, and nothing is done."""
+    many seconds at most? Where they cannot be seen, nobody knows, and nothing is done. For a
+    process of one thread."""
     if sys.platform == "linux":
         deadline = time.monotonic() + within
         while not surely_none():
-            for pid in _listed():
+            for pid in own():
                 _end(pid, deadline)
             if time.monotonic() > deadline:
                 break
