@@ -9,6 +9,7 @@ from typing import Any
 # What `__main__` is called in a child of `multiprocessing`, which imports it under this name.
 MP_MAIN = "__mp_main__"
 MAINS = ("__main__", MP_MAIN)
+_LINE = 300  # characters
 LONGEST = 1 << 20  # characters of what is told beside an error, which itself travels whole
 _SAYS_NOTHING = {f"{module}." for module in ("builtins", *MAINS)}
 
@@ -17,7 +18,7 @@ Said = tuple[str, str]
 
 # As they are, whatever the class says.
 _qualname = type.__dict__["__qualname__"].__get__
-_args = BaseException.__dict__["args"].__get__
+args_of = BaseException.__dict__["args"].__get__
 _own_str = BaseException.__str__
 
 # Errors that say their one argument.
@@ -47,7 +48,7 @@ def describe(error: BaseException) -> str:
 def say(error: BaseException) -> Said:
     """Its type's name and its message: to be asked once, and handed on, since that may be code of
     the user's."""
-    kind, args = type(error), _args(error)
+    kind, args = type(error), args_of(error)
     if type(kind) is type and kind in _PLAIN and len(args) == 1 and type(args[0]) is str:
         return _PLAIN[kind], clip(args[0])  # as most are
     return type_name(error), message_of(error)
@@ -55,7 +56,7 @@ def say(error: BaseException) -> Said:
 
 def is_plain(error: BaseException) -> bool:
     """Is `str(error)` a text that it holds, or none: no code of the user's, and soon said?"""
-    args = _args(error)
+    args = args_of(error)
     if args and (len(args) > 1 or type(args[0]) is not str):
         return False
     try:
@@ -66,7 +67,7 @@ def is_plain(error: BaseException) -> bool:
 
 def is_bare(error: BaseException) -> bool:
     """Is it all said by `say`: is it `BARE[name](message)`, as pickle would make it?"""
-    kind, args = type(error), _args(error)
+    kind, args = type(error), args_of(error)
     return (
         type(kind) is type
         and _PLAIN.get(kind) in BARE
@@ -105,12 +106,18 @@ def message_of(error: BaseException) -> str:
         # Which may be of a class of its own, and then cannot travel.
         return clip(str.__str__(str(error)))
     except BaseException:
-        return f"<its __str__ raises; arguments: {short(_args(error))}>"
+        return f"<its __str__ raises; arguments: {short(args_of(error))}>"
 
 
 def clip(text: str) -> str:
     """Not longer than LONGEST."""
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Its first line, shortened: for texts that stand in others."""
+    line = next(iter(text.splitlines()), "")[:_LINE]
+    return line if len(line) == len(text) else f"{line[: _LINE - 1]}…"
 
 
 def note(error: BaseException, text: str) -> None:

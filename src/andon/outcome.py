@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from andon._record import record
-from andon._words import short
+from andon._words import one_line, short
 
 _SHOWN = 100  # characters of a field
 
@@ -101,7 +101,7 @@ class Reason:
 
     def __str__(self) -> str:
         by = "" if self.source is None else f" (task {self.source})"
-        return f"{self.kind}: {self.message}{by}" if self.message else f"{self.kind}{by}"
+        return f"{self.kind}: {one_line(self.message)}{by}" if self.message else f"{self.kind}{by}"
 
 
 @record(frozen=True)

@@ -17,7 +17,7 @@ from andon.cli.run import Ledger
 from andon.cli.shell import CommandError
 from andon.cli.summary import Tally, failure, shorten, summary
 from andon.cli.task import ItemTask, plain
-from andon.errors import GroupTimeoutError, RemoteTraceback, TaskTimeoutError
+from andon.errors import GroupTimeoutError, RemoteTraceback, TaskExitError, TaskTimeoutError
 from andon.outcome import Outcome, Reason, ReasonKind, StoppedBy, TaskState
 
 TRACEBACK = """\
@@ -187,6 +187,19 @@ def test_the_list_of_items_is_not_overwritten(tmp_path: Path) -> None:
     assert path.read_text() == "a\n"
 
 
+def test_no_item_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "b.txt"
+    path.write_text("data\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="that is one of the items, and would be emptied"):
+        open_results("./b.txt", None, ("a", "no\0path", str(path)))
+    assert path.read_text() == "data\n"
+    results = open_results("/dev/null", None, ("/dev/null",))
+    assert results is not None
+    with results:
+        pass
+
+
 # The ledger --------------------------------------------------------------------------------------
 
 
@@ -278,9 +291,13 @@ def test_a_command_that_was_killed() -> None:
 
 
 def test_a_message_of_many_lines_and_our_own_errors() -> None:
-    text = told([failed(0, TaskTimeoutError("too long\nfor words", timeout=1))])
+    text = told([failed(0, TaskExitError("too long\nfor words", original=SystemExit()))])
     assert text.startswith(
-        "andon: item 0 'f0' failed: TaskTimeoutError: too long\n    for words\nandon: 0 done"
+        "andon: item 0 'f0' failed: TaskExitError: too long\n    for words\nandon: 0 done"
+    )
+    text = told([failed(0, TaskTimeoutError("task 0: ours('f0') ran longer", timeout=0.5))])
+    assert text.startswith(
+        "andon: item 0 'f0' failed: TaskTimeoutError: ran longer than its timeout of 0.5 s\nandon: "
     )
 
 

@@ -218,9 +218,13 @@ def test_a_timeout_is_a_failure(here: Path) -> None:
     arguments = ["run", "work.py:sleep", "60", "-j1", "--timeout", "0.2", "-o", "r.jsonl"]
     done = andon(*arguments, cwd=here)
     assert done.returncode == 1
-    assert "andon: item 0 '60' failed: TaskTimeoutError: " in done.stderr
+    message = "ran longer than its timeout of 0.2 s"
+    assert f"andon: item 0 '60' failed: TaskTimeoutError: {message}\n" in done.stderr
     (line,) = read_results(here / "r.jsonl")
-    assert (line["state"], line["error"]["type"]) == ("failed", "andon.errors.TaskTimeoutError")
+    assert (line["state"], line["error"]) == (
+        "failed",
+        {"type": "andon.errors.TaskTimeoutError", "message": message, "traceback": None},
+    )
 
 
 def test_a_deadline(here: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -272,6 +273,8 @@ def test_S24_sys_exit_is_no_success(pool: andon.Pool, code: Any) -> None:
     error = error_of(pool, poison.leave, code)
     assert type(error) is andon.TaskExitError
     assert type(error.original) is SystemExit and error.original.code == code
+    given = "" if code is None else repr(code)
+    assert str(error) == f"the task raised SystemExit({given})"
     assert "in leave" in str(error.__cause__)
     with pytest.raises(andon.TaskExitError):  # and bare, it would end this program
         pool.apply(poison.leave, (code,))
@@ -287,6 +290,21 @@ def test_S24_no_exit_is_raised_bare(pool: andon.Pool, kind: type[BaseException])
     with pytest.raises(kind if issubclass(kind, Exception) else andon.TaskExitError):
         pool.map(raise_it, [kind("from the task")])
     assert pool.map(double, range(4)) == [0, 2, 4, 6]
+
+
+def test_S28_the_traceback_of_a_result_that_cannot_travel_shows_no_code_of_ours(
+    pool: andon.Pool,
+) -> None:
+    """Nor of the pickler's."""
+    for args, has_frames in (((threading.Lock,), False), ((poison.Refuses, KeyError), True)):
+        with pytest.raises(ExceptionGroup) as caught, andon.TaskGroup(pool=pool) as tg:
+            tg.submit(*args)
+        (error,) = caught.value.exceptions
+        told = str(error.__cause__)
+        assert "andon/_" not in told and "cloudpickle" not in told
+        assert ("in __reduce__" in told) is has_frames
+        assert tg.reason is not None
+        assert tg.reason.message.startswith("pickling the result: ")
 
 
 def test_S24_in_a_group(start_method: str) -> None:

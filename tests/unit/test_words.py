@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from andon._words import BARE, LONGEST, is_bare, is_plain, message_of, say, short, type_name
-from andon.outcome import Outcome, TaskState
+from andon.outcome import Outcome, Reason, ReasonKind, TaskState
 
 BUILTIN = [
     kind
@@ -114,6 +114,17 @@ def test_an_error_that_is_its_type_and_message(
     assert (type(made), made.args, vars(made)) == (type(pickled), pickled.args, vars(pickled))
     monkeypatch.setitem(copyreg.dispatch_table, kind, lambda error: (kind, ("its own way",)))
     assert not is_bare(error)
+
+
+def test_a_reason_is_one_line() -> None:
+    def text(message: str) -> str:
+        return str(Reason(ReasonKind.FAILURE, message, 3, 0.0))
+
+    assert text("ValueError: x") == "failure: ValueError: x (task 3)"
+    assert text("Multi: one\ntwo") == "failure: Multi: one… (task 3)"
+    assert text("\ntwo") == "failure: … (task 3)"
+    assert text("") == "failure (task 3)"
+    assert len(text("x" * 5000)) < 400
 
 
 def test_an_outcome_is_shown_shortly() -> None:

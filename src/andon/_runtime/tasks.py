@@ -13,7 +13,7 @@ from andon._engines.payloads import Death, Halted, Raised, Returned
 from andon._engines.port import Call, Frozen
 from andon._pickling import loads
 from andon._traceback import cause_of
-from andon._words import class_names, describe, message_of, note
+from andon._words import args_of, class_names, describe, note, short
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 
@@ -220,7 +220,8 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
                 cause = error
                 name = class_names(type(cause))[1]
                 error = TaskExitError(
-                    f"the task raised {name}({message_of(cause)!r})", original=cause
+                    f"the task raised {name}({', '.join(map(short, args_of(cause)))})",
+                    original=cause,
                 )
                 error.__cause__ = cause_of(cause)
         else:

@@ -217,7 +217,7 @@ class Answers:
             held.clear()  # its arguments have looked whether they should stop: no failure (S16)
             self._never_started(index)
             return True
-        name, text = said or (self._pull(error) if fatal else say(error))
+        name, text = said or (self._pull(error, stage) if fatal else say(error))
         if current.cut_short():
             end |= _wire.LAST
         message: Any = text
@@ -231,7 +231,7 @@ class Answers:
                 to_worker=False,
             )[0]
             message = (told, text, short(held[0]))
-        story = tell_error(error, as_text(name, text))
+        story = tell_error(error, as_text(name, text), pickling=stage == _wire.STAGE_RESULT)
         drop_traces(error)
         body = b""
         if stage == _wire.STAGE_CALL and is_bare(error):
@@ -247,14 +247,17 @@ class Answers:
         self._answer(_wire.FAILURE, end, (index, started, now, stage, name, message, story), body)
         return bool(end & _wire.LAST)
 
-    def _pull(self, error: BaseException) -> Said:
+    def _pull(self, error: BaseException, stage: str = _wire.STAGE_CALL) -> Said:
         """Pull the cord, unless it is: the siblings see it even while the parent is busy (S11)."""
         said = None if is_plain(error) else say(error)  # that may be code of the user's
         word = current.slot, current.clear
         first = self._board.pull_first(*word, _board.KIND_FAILURE, self._row)
         said = said or say(error)
         if first:
-            self._board.explain(*word, self._row, as_text(*said))
+            text = as_text(*said)
+            if stage != _wire.STAGE_CALL:
+                text = f"{stage}: {text}"
+            self._board.explain(*word, self._row, text)
             # On busy cores those whom the bell has woken stand behind us: the siblings' stop
             # comes before our report.
             linger.give_way()

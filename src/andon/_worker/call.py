@@ -18,7 +18,6 @@ from functools import lru_cache, partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from andon import _pickling
 from andon._gate import gate
 from andon._plain import SCALARS
 from andon._traceback import Story, cause_of, context_of, members_of, tell
@@ -26,7 +25,7 @@ from andon._worker.state import current
 
 _NO_VALUE: Any = object()
 _Cached: Any = type(lru_cache(str))
-_LIBRARY = (os.path.dirname(__file__) + os.sep, _pickling.__file__)
+_LIBRARY = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_")
 _CHAIN = 1000  # links of an exception's chain that are looked at
 
 
@@ -108,9 +107,13 @@ def _mark_within(error: BaseException) -> str | None:
     return None
 
 
-def tell_error(error: BaseException, text: str | None = None) -> Story:
-    """Its traceback, from the user's own first frame on; `text`: what `describe` made of it."""
-    return tell(error, _LIBRARY, text)
+def tell_error(error: BaseException, text: str | None = None, *, pickling: bool = False) -> Story:
+    """Its traceback, from the user's own first frame on; `text`: what `describe` made of it.
+    `pickling`: it may come from cloudpickle as well."""
+    skip: tuple[str, ...] = (_LIBRARY,)
+    if pickling and (module := sys.modules.get("cloudpickle")) is not None:
+        skip += (os.path.join(os.path.dirname(module.__file__ or "?"), ""),)
+    return tell(error, skip, text)
 
 
 def drop_traces(error: BaseException) -> None:

@@ -14,11 +14,12 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, TextIO
 
 from andon.cli.arguments import UsageError
-from andon.errors import RemoteTraceback
+from andon.errors import RemoteTraceback, TaskTimeoutError
 from andon.outcome import Outcome, TaskState
 
 
@@ -46,12 +47,14 @@ class Results(AbstractContextManager["Results"]):
             self._stream.close()
 
 
-def open_results(path: str | None, source: str | None = None) -> Results | None:
+def open_results(
+    path: str | None, source: str | None = None, items: Iterable[str] | None = None
+) -> Results | None:
     """The results file at `path`, emptied; `UsageError` where it cannot be opened.
 
-    `source` is where the items come from, `-` for standard input: the same file would be emptied
-    unread. The file that our own standard output or error goes to (/dev/stdout, most of all) is not
-    emptied: the lines stand among what tasks print there.
+    `source` is where the items come from, `-` for standard input, or these are the `items`: the
+    same file would be emptied unread. The file that our own standard output or error goes to
+    (/dev/stdout, most of all) is not emptied: the lines stand among what tasks print there.
     """
     if path is None:
         return None
@@ -60,6 +63,8 @@ def open_results(path: str | None, source: str | None = None) -> Results | None:
         if there is not None:
             if source is not None and not stat.S_ISCHR(there.st_mode) and _is(there, source):
                 raise UsageError(f"--output {path}: that is the file the items come from")
+            if stat.S_ISREG(there.st_mode) and any(_is_item(there, item) for item in items or ()):
+                raise UsageError(f"--output {path}: that is one of the items, and would be emptied")
             fd = _our_own(there)
             if fd is not None:
                 return _results(fd, path)
@@ -83,6 +88,13 @@ def _found(path: str) -> os.stat_result | None:
 def _is(there: os.stat_result, source: str) -> bool:
     items = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source)
     return os.path.samestat(there, items)
+
+
+def _is_item(there: os.stat_result, item: str) -> bool:
+    try:
+        return os.path.samestat(there, os.stat(item))
+    except (OSError, ValueError):
+        return False
 
 
 def _our_own(there: os.stat_result) -> int | None:
@@ -126,7 +138,9 @@ def error_type(error: BaseException) -> str:
 
 
 def error_message(error: BaseException) -> str:
-    """`str(error)`, also where that itself raises."""
+    """`str(error)`, also where that itself raises; of a timeout without the call, which is ours."""
+    if isinstance(error, TaskTimeoutError):
+        return f"ran longer than its timeout of {error.timeout:g} s"
     try:
         return str(error)
     except Exception as second:

@@ -39,7 +39,7 @@ def run(options: RunOptions) -> int:
     call = load(options.target)
     with ExitStack() as stack:
         items = stack.enter_context(open_items(options.items, options.source, options.null))
-        results = open_results(options.output, options.source)
+        results = open_results(options.output, options.source, options.items)
         if results is not None:
             stack.enter_context(results)
         task = ItemTask(call, keep=results is not None)
