@@ -18,7 +18,7 @@ Said = tuple[str, str]
 
 # As they are, whatever the class says.
 _qualname = type.__dict__["__qualname__"].__get__
-args_of = BaseException.__dict__["args"].__get__
+_args = BaseException.__dict__["args"].__get__
 _own_str = BaseException.__str__
 
 # Errors that say their one argument.
@@ -48,7 +48,7 @@ def describe(error: BaseException) -> str:
 def say(error: BaseException) -> Said:
     """Its type's name and its message: to be asked once, and handed on, since that may be code of
     the user's."""
-    kind, args = type(error), args_of(error)
+    kind, args = type(error), _args(error)
     if type(kind) is type and kind in _PLAIN and len(args) == 1 and type(args[0]) is str:
         return _PLAIN[kind], clip(args[0])  # as most are
     return type_name(error), message_of(error)
@@ -56,7 +56,7 @@ def say(error: BaseException) -> Said:
 
 def is_plain(error: BaseException) -> bool:
     """Is `str(error)` a text that it holds, or none: no code of the user's, and soon said?"""
-    args = args_of(error)
+    args = _args(error)
     if args and (len(args) > 1 or type(args[0]) is not str):
         return False
     try:
@@ -67,7 +67,7 @@ def is_plain(error: BaseException) -> bool:
 
 def is_bare(error: BaseException) -> bool:
     """Is it all said by `say`: is it `BARE[name](message)`, as pickle would make it?"""
-    kind, args = type(error), args_of(error)
+    kind, args = type(error), _args(error)
     return (
         type(kind) is type
         and _PLAIN.get(kind) in BARE
@@ -106,7 +106,7 @@ def message_of(error: BaseException) -> str:
         # Which may be of a class of its own, and then cannot travel.
         return clip(str.__str__(str(error)))
     except BaseException:
-        return f"<its __str__ raises; arguments: {short(args_of(error))}>"
+        return f"<its __str__ raises; arguments: {short(_args(error))}>"
 
 
 def clip(text: str) -> str:

@@ -13,7 +13,7 @@ from andon._engines.payloads import Death, Halted, Raised, Returned
 from andon._engines.port import Call, Frozen
 from andon._pickling import loads
 from andon._traceback import cause_of
-from andon._words import args_of, class_names, describe, note, short
+from andon._words import describe, note, short
 from andon.errors import TaskCancelledError, TaskExitError, TaskTimeoutError, WorkerDiedError
 from andon.outcome import Outcome, Reason, StoppedBy, TaskState
 
@@ -24,6 +24,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxlevel = 3
 _SHOWN = 120  # characters of a call's arguments in an error's note
+_TOLD = 1000  # characters of what is no error, and was raised
 
 
 class Sink(Protocol):
@@ -218,11 +219,7 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
             error = payload.error
             if not issubclass(type(error), Exception):  # isinstance() would ask the error, too
                 cause = error
-                name = class_names(type(cause))[1]
-                error = TaskExitError(
-                    f"the task raised {name}({', '.join(map(short, args_of(cause)))})",
-                    original=cause,
-                )
+                error = TaskExitError(f"the task raised {short(cause, _TOLD)}", original=cause)
                 error.__cause__ = cause_of(cause)
         else:
             assert isinstance(payload, Death)
