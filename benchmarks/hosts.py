@@ -39,6 +39,28 @@ def machine() -> dict[str, Any]:
     }
 
 
+class Stolen:
+    """How much of the cores' time a host of virtual machines has kept from us since this was made:
+    with that they are not idle, whatever the load says."""
+
+    def __init__(self) -> None:
+        self._begun, self._before = time.monotonic(), _stolen()
+
+    def share(self) -> float:
+        """Of all cores' time, between 0 and 1; 0 too where the system does not tell."""
+        whole = (time.monotonic() - self._begun) * (os.cpu_count() or 1)
+        return (_stolen() - self._before) / whole
+
+
+def _stolen() -> float:
+    """Seconds, of all cores, since the system was started."""
+    try:
+        with open("/proc/stat") as file:
+            return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 class HostDied(Exception):
     """The library took its process along."""
 

@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from benchmarks.figures import Figure, verdicts
-from benchmarks.hosts import adopt_orphans, machine
+from benchmarks.hosts import Stolen, adopt_orphans, machine
 from benchmarks.stamps import MOST
 from benchmarks.stop import report
 from benchmarks.stop.peers import LIBRARIES
@@ -80,12 +80,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "interrupted": False,
     }
     run = Run(options, libraries)
+    stolen = Stolen()
     try:
         run.rounds()
     except KeyboardInterrupt:
         about["interrupted"] = True
     finally:
         run.close()
+    about["stolen"] = stolen.share()
     figures = report.figures(
         run.cells,
         run.bare,
@@ -114,6 +116,7 @@ def text(
     ]
     if about["load_before"] > 0.5:
         lines.append("The machine was not idle: do not trust these figures.")
+    lines.append(f"The machine's host took {about['stolen']:.2%} of its cores' time meanwhile.")
     for name in libraries:
         own = " Has a start method of its own." if LIBRARIES[name].own_start_method else ""
         what = f"{name} {about['libraries'][name]}".rstrip()
