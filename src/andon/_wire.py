@@ -33,11 +33,13 @@ INITFAIL = 22  # meta=(type, message, story)                the initializer rais
 VALUE = 23  #   meta=(index, started_at, ended_at, size)    body=pickle of the value, of that size
 #                                                           where all of it comes, or a ticket
 FAILURE = 24  # meta=(index, started_at|None, ended_at, stage, type, message, story)
-#                                                           body=pickle of the exception, or empty
+#                                                           body=pickle of the exception, or empty;
+#               of STAGE_BARE, type and message are all of it;
 #               of STAGE_RESULT, message=(the whole of it, the pickling's own, the result's repr);
 #               of STAGE_EXCEPTION, message=(its own, the pickling's)
-STOPPED = 25  # meta=(index, started_at|None, ended_at, by, cleanup_traceback|None)
-#                                                           body=pickle of that error, or empty
+STOPPED = 25  # meta=(index, started_at|None, ended_at, by, cleanup_traceback|None, where|None)
+#                                                           body=pickle of that error, or empty;
+#               `where`, a story, tells at which line: only of one that was stopped for itself
 DONE = 26  #    meta=()                                     the attempt is over (spans cut short)
 VALUES = 27  #  meta=(index, started_at, ended_at, count, kind) body=a tray's values of that kind
 # Beside them, at any time, whole, and from any thread of the worker:
@@ -54,6 +56,7 @@ EACH = 8  #     on SPAN: the list holds one pickle per item, each unpickled befo
 CALLS = 16 #    beside EACH: each is of (args, kwargs), as in CALL
 SPENT = 32 #    beside LAST: idle, but of no more use; all it takes is RETIRE
 LONE = 64 #     on CALL: nothing else runs or waits, so the next may come right after the answer
+GATHERED = 128 # on SPAN: nobody waits for a value before the last
 
 # Orders, where no signal can give them: single bytes in the lifeline.
 INTERRUPT = b"i"

@@ -93,6 +93,9 @@ class RemoteTraceback(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteTraceback, (self.text,)
 
+    def __repr__(self) -> str:
+        return f"RemoteTraceback({self.text.rstrip().rpartition(chr(10))[2]!r})"
+
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'
 
@@ -119,7 +122,11 @@ class TaskCancelledError(AndonError, _CancelledError):
 
 
 class TaskTimeoutError(AndonError, TimeoutError):
-    """A task ran longer than its `timeout` seconds and was stopped (S29)."""
+    """A task ran longer than its `timeout` seconds and was stopped (S29).
+
+    Its `__cause__` tells at which line of the task that was, where the task unwound; of one that
+    had to be killed a note has the stack.
+    """
 
     def __init__(self, message: str, *, timeout: float) -> None:
         super().__init__(message)

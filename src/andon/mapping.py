@@ -94,6 +94,7 @@ def map(  # it is what it is called everywhere
                 items,
                 more,
                 timeout=times[3],
+                gathers=True,
                 **sizes,
             )
             results = stream.take_all()

@@ -299,6 +299,7 @@ class Pool(SharedPool, multiprocessing.pool.Pool):
                 iterable,
                 star=star,
                 timeout=self._times[3],
+                gathers=True,
                 **sizes,
             ).take_all()
         except BaseException as error:

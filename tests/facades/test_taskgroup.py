@@ -204,6 +204,66 @@ def test_S29_a_tasks_timeout_is_a_failure(start_method: str) -> None:
     assert tg.outcomes[1].stopped_by == "interrupt"
 
 
+def checks_for_ever() -> None:
+    while True:
+        andon.check()
+
+
+def sleeps_in_a_handler() -> None:
+    try:
+        raise ValueError("first")
+    except ValueError:
+        andon.sleep(60)
+        andon.check()
+
+
+def goes_down(levels: int) -> None:
+    if levels:
+        goes_down(levels - 1)
+    while True:
+        pass
+
+
+def cleans_up_badly() -> None:
+    try:
+        time.sleep(60)
+    finally:
+        raise OSError("no room")
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "line"),
+    [
+        (time.sleep, (60,), None),
+        (sleep_long, (), "time.sleep(60)"),
+        (checks_for_ever, (), "andon.check()"),
+        (sleeps_in_a_handler, (), "andon.check()"),
+        (goes_down, (200,), "pass"),
+        (cleans_up_badly, (), None),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_S29_a_timeout_says_where_the_task_was(
+    start_method: str, task: Callable[..., None], args: tuple[int, ...], line: str | None
+) -> None:
+    with andon.TaskGroup(
+        workers=1, start_method=start_method, policy=andon.collect_all(), grace=5
+    ) as tg:
+        tg.submit(task, *args, timeout=0.2)
+    (outcome,) = tg.outcomes
+    assert isinstance(outcome.error, andon.TaskTimeoutError)
+    where = outcome.error.__cause__
+    if line is None:  # there is no line of the user's; or the clean-up's error tells of it
+        assert where is None
+        return
+    assert isinstance(where, andon.RemoteTraceback)
+    frames = [part for part in where.text.splitlines() if part.startswith("  File ")]
+    assert frames and all(__file__ in f or sleep_long.__code__.co_filename in f for f in frames)
+    assert line in where.text or task is goes_down
+    assert "Cancelled" in where.text.splitlines()[-1]
+    assert "Cancelled" in repr(where)
+
+
 def test_S35_cancel_one_task_running_or_not(start_method: str, stage: MakeStage) -> None:
     running, held, go = stage("running"), stage("held"), stage("go")
     with andon.TaskGroup(workers=2, start_method=start_method) as tg:

@@ -283,7 +283,7 @@ class Overwritten(tray.TrayView):
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is, no value of a run goes on its way early (workers are forked)."""
-    monkeypatch.setattr("andon._worker.runs.PATIENCE_NS", 1 << 60)
+    monkeypatch.setattr("andon._worker.loop.PATIENCE_NS", 1 << 60)
 
 
 def frames_of(w: Worker, fn: Any, items: list[Any], **options: Any) -> list[Any]:
@@ -292,6 +292,18 @@ def frames_of(w: Worker, fn: Any, items: list[Any], **options: Any) -> list[Any]
     while not frames[-1].last:
         frames.append(w.read_frame())
     return frames
+
+
+@pytest.mark.parametrize("values", [[None] * 40, list(range(40)), ["a"] * 40])
+def test_values_that_nobody_waits_for_may_come_late(
+    values: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time that some come they take a core from the workers."""
+    monkeypatch.setattr("andon._worker.loop.PATIENCE_NS", -1)
+    monkeypatch.setattr("andon._worker.loop.GATHERED_NS", 1 << 60)
+    with worker() as w:
+        assert len(frames_of(w, same, values, flags=_wire.GATHERED)) == 1
+        assert len(frames_of(w, same, values)) > 2
 
 
 @pytest.mark.parametrize("values", [[1, -2, 3], [None] * 4, [0.5, float("inf"), -0.0]])

@@ -425,6 +425,11 @@ def wait_for_another(event: andon.Token) -> None:
     event.wait(NAP)
 
 
+def places(story: Any) -> list[str]:
+    """The functions that a story of where a task was tells of, from the outermost on."""
+    return [] if story is None else [frame[-1] for frame in story[0]]
+
+
 @pytest.mark.parametrize("by_order", [False, True])
 def test_checkpoints_raise_and_leave_the_worker_warm(by_order: bool) -> None:
     event = andon.Event()
@@ -435,9 +440,10 @@ def test_checkpoints_raise_and_leave_the_worker_warm(by_order: bool) -> None:
             w.until_running(attempt)
             w.order(attempt, 1) if by_order else w.board.pull(*word, KIND_CANCEL)
             answer = w.read()
-            assert (answer.kind, answer.meta[3:], answer.flags) == (
+            assert (answer.kind, answer.meta[3:5], answer.flags) == (
                 STOPPED, ("token", None), _wire.LAST,
             )  # fmt: skip
+            assert places(answer.meta[5]) == ([fn.__name__] if by_order else [])
         assert w.call(get_pid).value == w.pid
 
 
@@ -630,9 +636,10 @@ def test_an_interrupt_stops_the_task_and_spends_the_worker(
         attempt = w.start(fn, *args)
         w.until_running(attempt)
         answer = w.interrupt_until_answer(attempt)
-        assert (answer.kind, answer.meta[3:], answer.flags) == (
+        assert (answer.kind, answer.meta[3:5], answer.flags) == (
             STOPPED, ("interrupt", None), _wire.LAST | _wire.SPENT,
         )  # fmt: skip
+        assert places(answer.meta[5])[0] == fn.__name__
         w.send(_wire.RETIRE)
         assert w.wait() == 0
 

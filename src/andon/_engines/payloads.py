@@ -8,6 +8,7 @@ from andon._board import RowView
 from andon._board.row import HEARD
 from andon._core.events import Event
 from andon._record import record
+from andon.errors import RemoteTraceback
 
 
 @record()
@@ -32,12 +33,14 @@ class Raised:
 
 @record()
 class Halted:
-    """An item was stopped. `stack`: the dump of a killed worker."""
+    """An item was stopped. `stack`: the dump of a killed worker. `where`: the line at which one
+    that was stopped for itself felt it."""
 
     cleanup_error: BaseException | None
     started_at: float | None
     ended_at: float
     stack: str | None = None
+    where: RemoteTraceback | None = None
 
 
 @record()

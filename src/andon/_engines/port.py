@@ -53,7 +53,8 @@ class Attempt:
 class Call:
     """What the user asked for: `fn(*args, **kwargs)`, or, as a span, `fn(item)` for each item
     (`fn(*item)` where `star`). `seconds`: so long a span should take; 0: nobody knows. `first`: the
-    number of a span's first item in its map."""
+    number of a span's first item in its map. `gathered`: nobody waits for a result of it before the
+    map's last."""
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
@@ -62,6 +63,7 @@ class Call:
     star: bool = False
     seconds: float = 0.0
     first: int = 0
+    gathered: bool = False
 
 
 @record()

@@ -55,7 +55,7 @@ class Collector:
                 if group.reason is not None:
                     break  # the first failure came before the last span was sent
                 chunk = list(items[lo : lo + size])
-                call = Call(self._fn, items=chunk, star=self._star, first=lo)
+                call = Call(self._fn, items=chunk, star=self._star, first=lo, gathered=True)
                 submit_items(group, call, lambda task: self, timeout=self._timeout)
         except Cancelled:
             pass  # the failure came as we sent the next one

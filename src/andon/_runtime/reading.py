@@ -286,7 +286,12 @@ class Reading:
         if items:
             seconds = self._pacing.expected(len(items))
             call = Call(
-                self._fn, items=items, star=self._star, seconds=seconds, first=self._submitted
+                self._fn,
+                items=items,
+                star=self._star,
+                seconds=seconds,
+                first=self._submitted,
+                gathered=self._pacing.gathers,
             )
             try:
                 submit_items(self._group, call, self._register, timeout=self._timeout)

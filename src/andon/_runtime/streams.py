@@ -28,7 +28,8 @@ class Stream(Reading, Iterator[Any]):
     `ordered`: in the order of the input; otherwise as they end. `as_outcomes`: yields `Outcome`s,
     those of stopped items too, instead of values. `source` is read instead of `items`. `wakeup` is
     notified of all that a consumer who must not block wants to know: it asks `ready`, and takes.
-    A thread reads what may block, and all input where the consumer must not.
+    A thread reads what may block, and all input where the consumer must not. `gathers`: no result
+    is wanted before the last (`take_all`).
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Stream(Reading, Iterator[Any]):
         timeout: float | None = None,
         source: Source | None = None,
         wakeup: Wakeup | None = None,
+        gathers: bool = False,
     ) -> None:
         super().__init__(
             group,
@@ -57,6 +59,7 @@ class Stream(Reading, Iterator[Any]):
             source=source,
             wakeup=wakeup,
         )
+        self._pacing.gathers = gathers
         self._ordered = ordered
         self._as_outcomes = as_outcomes
         self._ready: dict[int, Run | Outcome] = {}  # ordered: by the position of the first item
@@ -167,7 +170,6 @@ class Stream(Reading, Iterator[Any]):
 
     def take_all(self) -> list[Any]:
         """All results that are left, to the end; blocks."""
-        self._pacing.gathers = True
         results = list(self.front)
         self.front.clear()
         while self.wait(None) and self._bring(results):

@@ -215,6 +215,7 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
         if r.timeout is not None:
             text = f"{where} ran longer than its timeout of {r.timeout:g} s"
             error = TaskTimeoutError(text, timeout=r.timeout)
+            error.__cause__ = getattr(payload, "where", None)
         elif isinstance(payload, Raised):
             error = payload.error
             if not issubclass(type(error), Exception):  # isinstance() would ask the error, too

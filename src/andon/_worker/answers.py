@@ -23,10 +23,10 @@ from andon._buffers import lending
 from andon._buffers.parcel import Parcel, Pickling
 from andon._buffers.ring import Ring
 from andon._pickling import dumps
-from andon._traceback import show
+from andon._traceback import Story, show
 from andon._words import Said, as_text, describe, is_bare, is_plain, say, short
 from andon._worker import children, linger, signals
-from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error
+from andon._worker.call import drop_traces, find_halt, flush_streams, tell_error, tell_place
 from andon._worker.channel import Channel
 from andon._worker.outbox import Outbox
 from andon._worker.state import current
@@ -161,17 +161,20 @@ class Answers:
     ) -> None:
         """`held` is [the error of the clean-up or None, the whole error]; emptied here."""
         text: str | None = None
+        where: Story | None = None
         body = b""
         if held[0] is not None:
             text = show(tell_error(held[0]))
             drop_traces(held[0])
             body, _ = self._dumps_error(held[0])
+        elif self._board.is_clear(current.slot, current.clear):  # it alone: its time was up, say
+            where = tell_place(held[1])
         drop_traces(held[1])
         held.clear()
         end |= _wire.LAST
         if not end & _wire.RETIRING and self._left_behind():
             end |= _wire.RETIRING  # what the task has started goes with us (S20)
-        self._answer(_wire.STOPPED, end, (index, started, now, by, text), body)
+        self._answer(_wire.STOPPED, end, (index, started, now, by, text, where), body)
 
     def _left_behind(self) -> bool:
         """Does anything still run that the task has started? A thread would go on with the work
@@ -273,7 +276,7 @@ class Answers:
 
     def _never_started(self, index: int) -> None:
         now = time.monotonic()
-        self._answer(_wire.STOPPED, _wire.LAST, (index, None, now, _NEVER_STARTED, None), b"")
+        self._answer(_wire.STOPPED, _wire.LAST, (index, None, now, _NEVER_STARTED, None, None), b"")
 
     def _cut_short(self) -> None:
         self._answer(_wire.DONE, _wire.LAST, (), b"")

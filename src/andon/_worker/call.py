@@ -20,12 +20,13 @@ from typing import Any
 
 from andon._gate import gate
 from andon._plain import SCALARS
-from andon._traceback import Story, cause_of, context_of, members_of, tell
+from andon._traceback import Story, cause_of, context_of, members_of, tell, trace_of
 from andon._worker.state import current
 
 _NO_VALUE: Any = object()
 _Cached: Any = type(lru_cache(str))
-_LIBRARY = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_")
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_LIBRARY = f"{_PACKAGE}_"
 _CHAIN = 1000  # links of an exception's chain that are looked at
 
 
@@ -114,6 +115,20 @@ def tell_error(error: BaseException, text: str | None = None, *, pickling: bool 
     if pickling and (module := sys.modules.get("cloudpickle")) is not None:
         skip += (os.path.join(os.path.dirname(module.__file__ or "?"), ""),)
     return tell(error, skip, text)
+
+
+def tell_place(error: BaseException) -> Story | None:
+    """Where in the user's code a stop was felt; None where it was in no line of it. What the error
+    says of our own frames below that is cut off."""
+    tb, last = trace_of(error), None
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            last = tb
+        tb = tb.tb_next
+    if last is None:
+        return None
+    last.tb_next = None
+    return tell_error(error)
 
 
 def drop_traces(error: BaseException) -> None:

@@ -25,6 +25,7 @@ from andon._words import as_text, describe, is_bare, is_plain, say
 from andon._worker import children, lane, linger, signals
 from andon._worker.call import careful_call, find_halt, stays, tell_error
 from andon._worker.channel import Channel
+from andon._worker.outbox import GATHERED_NS, PATIENCE_NS
 from andon._worker.runs import Runs
 from andon._worker.state import BY_TOKEN, current
 
@@ -166,6 +167,7 @@ class Loop(Runs):
         fn_id, slot, clear, lo, star, form = meta
         fatal = flags & _wire.FATAL
         each = flags & _wire.EACH
+        self._outbox.patience_ns = GATHERED_NS if flags & _wire.GATHERED else PATIENCE_NS
         current.begin(attempt, slot, clear, lo)
         self._note_unpickling(attempt, lo)
         if current.stopping():

@@ -22,7 +22,6 @@ from andon._plain import FORMAT, dumps, is_plain, within
 from andon._worker import lane, mixed_lane
 from andon._worker.answers import Answers
 from andon._worker.call import careful_call
-from andon._worker.outbox import PATIENCE_NS
 from andon._worker.state import current
 
 _SMALL = 4  # of one value: so many have room in the tray
@@ -63,7 +62,7 @@ class Runs(Answers):
             current.lane = places
             if not current.cut_short() and not current.used:
                 look = current.quick, word, seen
-                until = time.monotonic_ns() + PATIENCE_NS
+                until = time.monotonic_ns() + self._outbox.patience_ns
                 if packed:
                     how = loads if pickled else None, self._pickling.dumps
                     args = fn, items, *how, tray, hi - first, places, *look, until

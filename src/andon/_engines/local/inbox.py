@@ -180,7 +180,7 @@ def _exception(body: Any, told: str) -> BaseException:
 
 
 def _stopped(attempt: int, meta: Any, body: Any) -> Stopped:
-    index, started_at, ended_at, by, text = meta
+    index, started_at, ended_at, by, text, story = meta
     cleanup: BaseException | None = None
     if text is not None:
         told = text.rstrip().rpartition("\n")[2]
@@ -195,7 +195,8 @@ def _stopped(attempt: int, meta: Any, body: Any) -> Stopped:
             )
         set_cause(cleanup, RemoteTraceback(text))
     started = started_at is not None
-    payload = Halted(cleanup, started_at, ended_at)
+    where = None if story is None else RemoteTraceback(partial(show, story))
+    payload = Halted(cleanup, started_at, ended_at, where=where)
     return Stopped(attempt, index, StoppedBy(by), started, payload)
 
 

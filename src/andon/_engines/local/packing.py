@@ -61,6 +61,7 @@ class Packed:
         "body",
         "calls",
         "function",
+        "gathered",
         "items",
         "plain",
         "seconds",
@@ -76,6 +77,7 @@ class Packed:
         self.items: list[Any] | _wire.Plain | None = None
         self.plain = False
         self.star = False
+        self.gathered = False  # its results may come late
         self.seconds = 0.0  # that an item should take
         self.size = 0  # of the large ones, in bytes
         self.blocks: tuple[Block, ...] = ()  # where these lie, until this call is over
@@ -118,6 +120,7 @@ class Packer:
         held = items if plain is None else plain
         packed = Packed.span(function, held, plain is not None, call.star)
         packed.seconds = call.seconds / len(call.items)
+        packed.gathered = call.gathered
         if plain is not None:
             return packed
         dumps = self._pickling.dumps
@@ -284,6 +287,8 @@ def frame(attempt: Attempt, flags: int = 0) -> list[bytes]:
         body = packed.body if packed.args is None else pickle.dumps((packed.args, {}), 5)
         head = _wire.pack(_wire.CALL, flags, attempt.id, meta, len(body))
         return [head, body]
+    if packed.gathered:
+        flags |= _wire.GATHERED
     items, form = packed.items, _wire.PICKLED
     if not isinstance(items, list):
         form, body = _wire.pack_items(items, attempt.lo, attempt.hi)
