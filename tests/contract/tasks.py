@@ -41,6 +41,7 @@ def reach(stage: Stage) -> None:
 def hold(token: Token, running: Stage) -> None:
     """Run until stopped, asking the token."""
     own = inline_token.get() or token  # an engine without workers hands out its own (S35)
+    own.check()  # before anybody stops it: from here on it is trusted (S15)
     reach(running)
     bound = time.monotonic() + 20.0
     while time.monotonic() < bound:

@@ -1078,12 +1078,35 @@ def test_a_row_is_found_before_the_birth_is_told(start_method: str) -> None:
     """Or a failure would count as asked to stop, by the very cord that it has pulled (S3)."""
     with driver(start_method, prestart=True) as d:  # nobody pumps
         (worker,) = d.engine._crew.workers.values()
-        assert worker.pid is None and d.engine.look() == []
+        assert worker.pid is None
         assert d.engine.at(worker.row_number) is None
         worker.attempt = Attempt(7, d.group, d.pack(tasks.add, 1), 2, 5, True)
         assert d.engine.at(worker.row_number) == (7, 2)
         assert d.engine.at(worker.row_number + 1) is None
         worker.attempt = None
+
+
+def test_who_looks_sees_what_runs_before_the_birth_is_told(
+    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a future would say that it does not run, while its function does."""
+    held, go = stage("held"), stage("go")
+    with driver(start_method) as d:
+        births: list[Any] = []
+        monkeypatch.setattr(d.engine._crew, "_born", lambda *birth: births.append(birth))
+        ident = d.submit(tasks.hold, held, go)
+        d.reached(held)
+        (worker,) = d.engine._crew.workers.values()
+        assert worker.pid is None
+        (row,) = d.engine.look()
+        assert (row.attempt, row.phase, row.pid) == (ident, "running", worker.row.pid)
+        d.until(lambda: births)
+        monkeypatch.undo()
+        with d.config.lock:
+            d.engine._crew._born(*births[0])
+        assert worker.pid == row.pid
+        go.release()
+        d.finish(ident)
 
 
 def test_a_worker_that_hangs_up_before_its_birth_is_told_is_killed_all_the_same(

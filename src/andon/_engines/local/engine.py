@@ -190,12 +190,13 @@ class LocalEngine:
         return gone
 
     def look(self) -> list[Row]:
-        """One row per live worker."""
-        return [_row(w) for w in self._crew.workers.values() if w.pid is not None]
+        """One row per live worker: also of one that is at work before the news of its birth, which
+        comes by another way than its answers."""
+        workers = self._crew.workers.values()
+        return [_row(w, pid) for w in workers if (pid := w.pid or w.row.pid)]
 
     def at(self, row: int) -> tuple[int, int] | None:
-        """It may have pulled its cord before the news of its birth, which comes by another way than
-        its answers."""
+        """It may have pulled its cord before the news of its birth, too."""
         for worker in self._crew.workers.values():
             attempt = worker.attempt
             if worker.row_number == row and attempt is not None:
@@ -354,12 +355,12 @@ class LocalEngine:
             self._crew.kill(worker)
 
 
-def _row(worker: WorkerProcess) -> Row:
+def _row(worker: WorkerProcess, pid: int) -> Row:
     row, attempt = worker.row, worker.attempt
     used, shield = worker.token_use
     return Row(
         row=worker.row_number,
-        pid=worker.pid,
+        pid=pid,
         attempt=None if attempt is None else attempt.id,
         index=row.index if attempt is None else _item(worker, attempt),
         phase=row.phase_name,
