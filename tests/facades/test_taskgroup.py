@@ -217,6 +217,19 @@ def sleeps_in_a_handler() -> None:
         andon.check()
 
 
+class SlowToSay(Exception):
+    def __str__(self) -> str:
+        time.sleep(60)
+        return ""
+
+
+def sleeps_beside_a_slow_error() -> None:
+    try:
+        raise SlowToSay
+    except SlowToSay:
+        time.sleep(60)
+
+
 def goes_down(levels: int) -> None:
     if levels:
         goes_down(levels - 1)
@@ -238,7 +251,8 @@ def cleans_up_badly() -> None:
         (sleep_long, (), "time.sleep(60)"),
         (checks_for_ever, (), "andon.check()"),
         (sleeps_in_a_handler, (), "andon.check()"),
-        (goes_down, (200,), "pass"),
+        (sleeps_beside_a_slow_error, (), "time.sleep(60)"),
+        (goes_down, (200,), "goes_down"),
         (cleans_up_badly, (), None),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -253,13 +267,14 @@ def test_S29_a_timeout_says_where_the_task_was(
     (outcome,) = tg.outcomes
     assert isinstance(outcome.error, andon.TaskTimeoutError)
     where = outcome.error.__cause__
+    assert outcome.stopped_by == ("token" if "check" in str(line) else "interrupt")
     if line is None:  # there is no line of the user's; or the clean-up's error tells of it
-        assert where is None
+        assert where is None and not outcome.error.__suppress_context__
         return
     assert isinstance(where, andon.RemoteTraceback)
     frames = [part for part in where.text.splitlines() if part.startswith("  File ")]
     assert frames and all(__file__ in f or sleep_long.__code__.co_filename in f for f in frames)
-    assert line in where.text or task is goes_down
+    assert line in where.text
     assert "Cancelled" in where.text.splitlines()[-1]
     assert "Cancelled" in repr(where)
 

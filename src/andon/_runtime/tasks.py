@@ -215,7 +215,9 @@ def _one(task: Task, r: Resolve, item: int, payload: Any, reason: Reason | None)
         if r.timeout is not None:
             text = f"{where} ran longer than its timeout of {r.timeout:g} s"
             error = TaskTimeoutError(text, timeout=r.timeout)
-            error.__cause__ = getattr(payload, "where", None)
+            place = getattr(payload, "where", None)
+            if place is not None:  # else its context shall be shown, if it has any
+                error.__cause__ = place
         elif isinstance(payload, Raised):
             error = payload.error
             if not issubclass(type(error), Exception):  # isinstance() would ask the error, too

@@ -15,18 +15,28 @@ import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any
 
 from andon._gate import gate
 from andon._plain import SCALARS
-from andon._traceback import Story, cause_of, context_of, members_of, tell, trace_of
+from andon._traceback import (
+    MOST_FRAMES,
+    Story,
+    cause_of,
+    context_of,
+    members_of,
+    tell,
+    tell_frames,
+    trace_of,
+)
 from andon._worker.state import current
 
 _NO_VALUE: Any = object()
 _Cached: Any = type(lru_cache(str))
 _PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _LIBRARY = f"{_PACKAGE}_"
+_TOLD_TO_STOP = "andon.Cancelled: this task was told to stop\n"
 _CHAIN = 1000  # links of an exception's chain that are looked at
 
 
@@ -118,17 +128,22 @@ def tell_error(error: BaseException, text: str | None = None, *, pickling: bool 
 
 
 def tell_place(error: BaseException) -> Story | None:
-    """Where in the user's code a stop was felt; None where it was in no line of it. What the error
-    says of our own frames below that is cut off."""
-    tb, last = trace_of(error), None
+    """Where in the user's code a stop was felt, as the innermost frames of it, without ours below
+    them; None where it was in no line of it, or the parent could not show it. Runs no code of the
+    user's: the kill is near."""
+    found: list[TracebackType] = []
+    tb, end = trace_of(error), 0
     while tb is not None:
-        if not tb.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-            last = tb
+        name = tb.tb_frame.f_code.co_filename
+        if found or not name.startswith(_LIBRARY):
+            found.append(tb)
+        if not name.startswith(_PACKAGE):
+            end = len(found)
         tb = tb.tb_next
-    if last is None:
+    if not end:
         return None
-    last.tb_next = None
-    return tell_error(error)
+    found[end - 1].tb_next = None
+    return tell_frames(found[max(0, end - MOST_FRAMES)], _TOLD_TO_STOP)
 
 
 def drop_traces(error: BaseException) -> None:
