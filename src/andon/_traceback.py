@@ -23,7 +23,7 @@ Story = str | tuple[tuple[Frame, ...], str]
 
 # Of which more is printed than their message: a line of source, suggestions for what is misspelt.
 _ELABORATE = (BaseExceptionGroup, SyntaxError, NameError, AttributeError, ImportError)
-MOST_FRAMES = 100  # more are shortened, which is the formatter's business
+_MOST_FRAMES = 100  # more are shortened, which is the formatter's business
 
 
 # What the interpreter has noted, whatever the error's own class says that it is.
@@ -65,10 +65,12 @@ def tell(error: BaseException, skip: tuple[str, ...] = (), text: str | None = No
         return (frames, last) if frames else last
 
 
-def tell_frames(tb: TracebackType, last: str) -> Story | None:
-    """These frames, with that last line; None where the parent could not show them."""
+def tell_frames(path: list[TracebackType], last: str) -> Story | None:
+    """The innermost of these frames, with that last line; what was called from the last of them is
+    cut off. None where the parent could not show them."""
+    path[-1].tb_next = None
     try:
-        frames = _frames(tb)
+        frames = _frames(path[-_MOST_FRAMES:][0])
     except BaseException:
         return None
     return (frames, last) if frames else None
@@ -119,7 +121,7 @@ def _frames(tb: TracebackType | None) -> tuple[Frame, ...] | None:
         position = _position(code, tb.tb_lasti)
         frames.append((name, tb.tb_lineno, *position, code.co_name))
         tb = tb.tb_next
-    return None if len(frames) > MOST_FRAMES else tuple(frames)
+    return None if len(frames) > _MOST_FRAMES else tuple(frames)
 
 
 def _position(code: CodeType, at: int) -> tuple[int | None, int | None, int | None]:

@@ -124,7 +124,8 @@ class TaskCancelledError(AndonError, _CancelledError):
 class TaskTimeoutError(AndonError, TimeoutError):
     """A task ran longer than its `timeout` seconds and was stopped (S29).
 
-    Its `__cause__` tells at which line of the task that was, where the task unwound; of one that
+    Its `__cause__` tells at which line of the task that was, where the task unwound without an
+    error of its own and nothing else stopped the group by then; else there is none. Of a task that
     had to be killed a note has the stack.
     """
 

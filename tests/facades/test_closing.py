@@ -325,7 +325,6 @@ def test_S21_who_waits_in_vain_for_another_threads_close_hears_who_is_still_ther
     pool = andon.Pool(1, start_method=start_method)
     pid = pool.apply(os.getpid)
     runtime = pool._runtime
-    eventually(runtime.look)  # its answer may be here before the news of its birth
     engine: Any = runtime._engine
     close = engine.close
     closing, go = threading.Event(), threading.Event()

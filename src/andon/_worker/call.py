@@ -20,16 +20,7 @@ from typing import Any
 
 from andon._gate import gate
 from andon._plain import SCALARS
-from andon._traceback import (
-    MOST_FRAMES,
-    Story,
-    cause_of,
-    context_of,
-    members_of,
-    tell,
-    tell_frames,
-    trace_of,
-)
+from andon._traceback import Story, cause_of, context_of, members_of, tell, tell_frames, trace_of
 from andon._worker.state import current
 
 _NO_VALUE: Any = object()
@@ -140,10 +131,7 @@ def tell_place(error: BaseException) -> Story | None:
         if not name.startswith(_PACKAGE):
             end = len(found)
         tb = tb.tb_next
-    if not end:
-        return None
-    found[end - 1].tb_next = None
-    return tell_frames(found[max(0, end - MOST_FRAMES)], _TOLD_TO_STOP)
+    return tell_frames(found[:end], _TOLD_TO_STOP) if end else None
 
 
 def drop_traces(error: BaseException) -> None:
