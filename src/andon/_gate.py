@@ -24,13 +24,23 @@ import os
 import threading
 from _thread import get_ident
 from collections.abc import Callable
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Signal handlers that look at the gate themselves.
 RESPECTFUL: list[Callable[..., Any]] = []
+# Functions whose own frame is no place for what a handler raises: see `sheltered`.
+SHELTERED: set[CodeType] = set()
+
+
+def sheltered(function: F) -> F:
+    """Mark a function that comes to the gate at once: what is to be raised can wait for that, and
+    raised before, it would leave a scope without closing it."""
+    SHELTERED.add(function.__code__)
+    return function
 
 
 class Shelter(Protocol):
@@ -56,6 +66,7 @@ class Gate:
         self.deferred: Callable[[], None] | None = None
         self._main = threading.main_thread().ident
 
+    @sheltered
     def __enter__(self) -> None:
         if get_ident() == self._main:
             if self.depth == 0 and self.shelter is not None:

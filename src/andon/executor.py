@@ -11,10 +11,10 @@ from contextvars import Token as Reset
 from types import TracebackType
 from typing import Any, TypeVar
 
+from andon._gate import sheltered
 from andon._results import streamed
 from andon._runtime.endings import note_failures, raise_first
 from andon._runtime.futures import Future
-from andon._runtime.interrupts import sheltered
 from andon._runtime.one_by_one import SubmittedOneByOne
 from andon._runtime.options import check_callable, check_map, make_policy, positive_int, same
 from andon._runtime.shared import SharedPool

@@ -36,8 +36,8 @@ except ImportError as error:
     ) from error
 
 from andon._cancelled import Cancelled
+from andon._gate import sheltered
 from andon._runtime.groups import Group
-from andon._runtime.interrupts import sheltered
 from andon._runtime.options import seconds, seconds_or, start_method
 from andon._runtime.scope import Scope
 from andon.errors import TaskCancelledError

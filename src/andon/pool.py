@@ -11,11 +11,11 @@ from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 from andon._async_result import AsyncResult
+from andon._gate import sheltered
 from andon._results import Results, streamed
 from andon._runtime.collector import Collector
 from andon._runtime.finishing import FinishingStream
 from andon._runtime.futures import Future
-from andon._runtime.interrupts import sheltered
 from andon._runtime.options import (
     check_callable,
     check_map,

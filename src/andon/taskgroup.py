@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, ov
 
 from andon._cancelled import Cancelled
 from andon._engines.port import Call
+from andon._gate import sheltered
 from andon._grouping import Grouping
 from andon._runtime.futures import Future
 from andon._runtime.groups import Group
-from andon._runtime.interrupts import sheltered
 from andon._runtime.options import check_callable, check_map
 from andon._runtime.sending import submit_failure
 from andon._runtime.streams import Stream

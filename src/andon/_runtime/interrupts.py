@@ -19,27 +19,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
-from types import CodeType, FrameType
-from typing import Any, Protocol, TypeVar
+from types import FrameType
+from typing import Protocol
 
-from andon._gate import RESPECTFUL, Gate, gate
+from andon._gate import RESPECTFUL, SHELTERED, gate
 from andon._runtime import registry
 from andon._threads import start
 from andon._worker.signals import get_handler
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _MOMENT = 0.01  # seconds
-_sheltered: set[CodeType] = {Gate.__enter__.__code__}
-
-
-def sheltered(function: F) -> F:
-    """Mark a function whose own frame is no place for a KeyboardInterrupt: it comes to the gate
-    at once, and the interrupt can wait for that."""
-    _sheltered.add(function.__code__)
-    return function
 
 
 def _interrupt_main() -> None:
@@ -130,7 +119,7 @@ class InterruptBridge:
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._depth:
             self.count += 1
-        if gate.depth == 0 and (frame is None or frame.f_code not in _sheltered):
+        if gate.depth == 0 and (frame is None or frame.f_code not in SHELTERED):
             if self._depth and self.count > 1:
                 self._tell()
             raise KeyboardInterrupt

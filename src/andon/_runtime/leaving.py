@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from andon._cancelled import Cancelled
-from andon._gate import gate
+from andon._gate import gate, sheltered
 from andon._runtime.endings import note_failures, raise_group
 from andon._runtime.groups import Group
-from andon._runtime.interrupts import bridge, sheltered
+from andon._runtime.interrupts import bridge
 from andon._runtime.runtime import Runtime
 from andon._runtime.tasks import note_also
 from andon._runtime.unread import warn_unread

@@ -9,10 +9,10 @@ import weakref
 from types import TracebackType
 from typing import Any
 
-from andon._gate import gate
+from andon._gate import gate, sheltered
 from andon._runtime import registry
 from andon._runtime.groups import Group
-from andon._runtime.interrupts import bridge, sheltered
+from andon._runtime.interrupts import bridge
 from andon._runtime.options import open_runtime
 from andon._runtime.runtime import Runtime
 from andon._runtime.scope import Scope, check_common, open_scope

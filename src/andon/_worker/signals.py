@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from andon._cancelled import Cancelled
-from andon._gate import RESPECTFUL, gate
+from andon._gate import RESPECTFUL, SHELTERED, gate
 from andon._traceback import context_of
 from andon._worker.state import BY_INTERRUPT, BY_TOKEN, current
 
@@ -49,6 +49,23 @@ set_handler: Callable[[int, Any], Any] = _bare.signal
 _IGNORED, _DEFAULT = int(signal.SIG_IGN), int(signal.SIG_DFL)
 
 
+# Rooms of ours that are passed through in a moment, and that a task's thread is in outside of the
+# gate: just before it, just behind it, and while they raise what a stop, or the end of a group, is
+# to raise (S17).
+_PASSED = frozenset(
+    f"andon.{name}"
+    for name in [
+        "_cancelled",
+        "_gate",
+        "_runtime.endings",
+        "_runtime.handlers",
+        "_runtime.leaving",
+        "_worker.signals",
+        "_worker.state",
+    ]
+)
+
+
 def on_interrupt(signum: int, frame: FrameType | None) -> None:
     """Raise the running task's own `Cancelled`, if this is the moment for it."""
     if not _due():
@@ -56,12 +73,18 @@ def on_interrupt(signum: int, frame: FrameType | None) -> None:
     if gate.depth:
         gate.deferred = _deliver
         return
+    if frame is not None and _is_passed(frame):
+        return  # it will be sent again
     # The worker is not used again after this (S51), whatever the task makes of it.
     current.interrupted = True
     raise current.cancelled(BY_INTERRUPT)
 
 
 RESPECTFUL.append(on_interrupt)
+
+
+def _is_passed(frame: FrameType) -> bool:
+    return frame.f_code in SHELTERED or frame.f_globals.get("__name__") in _PASSED
 
 
 def _deliver() -> None:
