@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -109,6 +110,11 @@ def test_S17_the_gate_is_never_torn(ordered: None) -> None:
         number += 1
         assert gate.depth == 0
     assert rungs == {None, BY_TOKEN}
+
+
+def test_S17_the_rooms_that_are_passed_over_are_there() -> None:
+    for name in signals._PASSED:
+        importlib.import_module(name)
 
 
 def test_it_is_raised_in_code_of_the_users(ordered: None) -> None:

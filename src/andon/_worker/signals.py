@@ -49,19 +49,22 @@ set_handler: Callable[[int, Any], Any] = _bare.signal
 _IGNORED, _DEFAULT = int(signal.SIG_IGN), int(signal.SIG_DFL)
 
 
-# Rooms of ours that are passed through in a moment, and that a task's thread is in outside of the
-# gate: just before it, just behind it, and while they raise what a stop, or the end of a group, is
-# to raise (S17).
+# Rooms of ours that a task's thread is in outside of the gate, for a moment: on its way to it or
+# back, with a scope that nobody else knows of yet, or with an error that is to be raised (S17).
+# None of them waits but inside the gate or by a call of another room.
 _PASSED = frozenset(
     f"andon.{name}"
     for name in [
         "_cancelled",
         "_gate",
+        "_grouping",
         "_runtime.endings",
         "_runtime.handlers",
         "_runtime.leaving",
+        "_runtime.scope",
         "_worker.signals",
         "_worker.state",
+        "taskgroup",
     ]
 )
 
