@@ -32,14 +32,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Signal handlers that look at the gate themselves.
 RESPECTFUL: list[Callable[..., Any]] = []
-# Functions whose own frame is no place for what a handler raises: see `sheltered`.
+# Functions whose own frame is no place for what a handler raises: for either, and for the interrupt
+# alone, which is sent again.
 SHELTERED: set[CodeType] = set()
+PASSED_OVER: set[CodeType] = set()
 
 
 def sheltered(function: F) -> F:
     """Mark a function that comes to the gate at once: what is to be raised can wait for that, and
-    raised before, it would leave a scope without closing it."""
+    raised before, it would tear the gate, or leave a scope without closing it."""
     SHELTERED.add(function.__code__)
+    return passed_over(function)
+
+
+def passed_over(function: F) -> F:
+    """Mark a function in whose own frame nothing waits, and in which no interrupt is raised."""
+    PASSED_OVER.add(function.__code__)
     return function
 
 
@@ -74,6 +82,7 @@ class Gate:
             else:
                 self.depth += 1
 
+    @sheltered
     def _enter(self, shelter: Shelter) -> None:
         # A handler that ran between the two, and was in here itself, would have released them all.
         self.entering += 1

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, TypeVar, cast
 
 from andon._cancelled import Cancelled
+from andon._gate import sheltered
 from andon._runtime.scope import Scope
 from andon._runtime.streams import Stream
 from andon._runtime.wakeup import Wakeup
@@ -28,6 +29,7 @@ T = TypeVar("T")
 _PATIENCE = 1.0  # seconds; who leaves an iterator says so, unless a signal's handler raises there
 
 
+@sheltered
 def streamed(
     scope: Scope,
     fn: Callable[..., Any],

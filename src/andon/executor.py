@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import ProcessPoolExecutor as _Standard
-from contextlib import suppress
 from contextvars import ContextVar
 from contextvars import Token as Reset
 from types import TracebackType
@@ -308,8 +307,12 @@ class _Group(TaskGroup):
 
     def __enter__(self) -> TaskGroup:
         super().__enter__()
-        self._outer = _innermost.get()
-        self._reset = _innermost.set(self)
+        try:
+            self._outer = _innermost.get()
+            self._reset = _innermost.set(self)
+        except BaseException as error:  # of a signal handler: nobody else would leave it
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     @sheltered
@@ -320,6 +323,8 @@ class _Group(TaskGroup):
         trace: TracebackType | None,
     ) -> bool:
         if self._reset is not None:
-            with suppress(ValueError):  # left in another context than it was entered in
+            try:
                 _innermost.reset(self._reset)
+            except ValueError:  # left in another context than it was entered in
+                pass
         return super().__exit__(kind, error, trace)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from andon._cancelled import raise_cancelled
-from andon._gate import gate
+from andon._gate import gate, passed_over
 from andon._worker.checkpoint import check, set_look_closer
 from andon._worker.signals import unwinding
 from andon._worker.state import BY_TOKEN, NOTHING, current
@@ -37,6 +37,7 @@ _LONGEST = 1e9  # seconds that a shield holds; the row has 64 bits for the nanos
 __all__ = ["check", "current_token", "set_body_hook", "shield", "sleep", "task_token"]
 
 
+@passed_over
 def _look_closer() -> None:
     state = current
     if state.body_hook is not None:
@@ -55,6 +56,7 @@ def _look_closer() -> None:
 set_look_closer(_look_closer)
 
 
+@passed_over
 def sleep(seconds: float) -> bool:
     """Sleep for `seconds`; wake at once, and return True, when the running task should stop.
 

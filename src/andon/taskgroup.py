@@ -73,7 +73,7 @@ class TaskGroup(Grouping):
         trace: TracebackType | None,
     ) -> bool:
         """Wait for all tasks, or stop them where the body raised; then raise what failed."""
-        scope = self._entered()
+        scope = self._scope or self._entered()
         try:
             if error is None:
                 error = self._drain_streams()
@@ -228,6 +228,7 @@ class TaskGroup(Grouping):
         group.check()
         return open_stream(group, fn, items, more, timeout=limit, **sizes, **options)
 
+    @sheltered
     def _drain_streams(self) -> BaseException | None:
         try:
             for stream in self._streams:

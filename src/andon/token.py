@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from andon import _board
 from andon._board import Board, Pulled, wait_any
 from andon._cancelled import raise_cancelled
-from andon._gate import gate
+from andon._gate import gate, passed_over
 from andon._worker import checkpoint
 from andon._worker.state import BY_TOKEN, NOTHING, current, reason_text
 
@@ -162,6 +162,7 @@ class Token:
 
     # Waiting -------------------------------------------------------------------------------------
 
+    @passed_over
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it is set, at most `timeout` seconds; whether it is set.
 
@@ -268,6 +269,7 @@ def check_seconds(name: str, value: float, *, negative: bool = False) -> None:
     raise ValueError(f"{name} must be at least 0 seconds, not {value!r}")
 
 
+@passed_over
 def wait_as_task(
     done: Callable[[], bool], board: Board | None, timeout: float | None, *, by_task: bool
 ) -> str:

@@ -36,6 +36,7 @@ def ordered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     finally:
         current.reset()
         gate.deferred = None
+        gate.depth = gate.entering = 0
         board.free_row(row)
 
 
@@ -99,6 +100,7 @@ def test_S17_what_was_held_back_is_raised_at_a_clean_point_whatever_comes_meanwh
         assert rungs == {BY_TOKEN}
         assert not current.interrupted
     finally:
+        handlers.release()
         signal.signal(signal.SIGTERM, before)
 
 

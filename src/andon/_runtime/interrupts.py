@@ -119,7 +119,8 @@ class InterruptBridge:
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         if self._depth:
             self.count += 1
-        if gate.depth == 0 and (frame is None or frame.f_code not in SHELTERED):
+        inside = gate.depth or gate.entering
+        if not inside and (frame is None or frame.f_code not in SHELTERED):
             if self._depth and self.count > 1:
                 self._tell()
             raise KeyboardInterrupt

@@ -50,14 +50,19 @@ class Leaving:
         """The body is over, with `error` or without. Blocks until the group is closed and every
         worker of it idle or reaped (S5); then raises what there is to raise. True where `error`
         was the group's own `Cancelled`, and is absorbed (S14)."""
-        if self.runtime.foreign or self._over:
-            return False  # a forked child: nothing here is ours to wait for (S38)
-        if self.runtime.must_not_wait():
-            self._end_elsewhere(error)
+        ended: tuple[bool, bool, list[BaseException]] | None = None
+        with gate:
+            if self.runtime.foreign or self._over:
+                return False  # a forked child: nothing here is ours to wait for (S38)
+            if self.runtime.must_not_wait():
+                self._end_elsewhere(error)
+            else:
+                ended = self._end(error)
+        if ended is None:
             if not isinstance(error, GeneratorExit):
                 self.runtime.check_wait()  # says so
             return False
-        absorbed, interrupted, late = self._end(error)
+        absorbed, interrupted, late = ended
         outer = next((e for e in late if isinstance(e, Cancelled)), None)
         late = [e for e in late if not isinstance(e, Cancelled | GeneratorExit)]
         if not late:
@@ -113,9 +118,10 @@ class Leaving:
     @sheltered
     def abandon(self, error: BaseException) -> None:
         """Leave, by an error that is no business of the group's; raises nothing of its own."""
-        if self.runtime.foreign or self._over:
-            return
-        _, interrupted, late = self._end(error)
+        with gate:
+            if self.runtime.foreign or self._over:
+                return
+            _, interrupted, late = self._end(error)
         if interrupted and not isinstance(error, KeyboardInterrupt):
             bridge.again()
         if late:  # it is nobody's business here but the program's
@@ -125,9 +131,9 @@ class Leaving:
     def let_go(self, leave: Callable[[], None]) -> None:
         """Nobody takes the results, and nobody waits for what was submitted. `leave` leaves the
         body, now or when it has submitted the rest."""
-        if self.runtime.foreign or self._over:
-            return
         with gate:
+            if self.runtime.foreign or self._over:
+                return
             leave()
             if self.close():
                 bridge.again()

@@ -140,13 +140,13 @@ class SharedPool:
         While accepted work is waited for, a signal handler of the program's own may raise: then the
         pool is as it was, but takes no more work, and may be shut down again."""
         runtime = self._runtime
-        if runtime.foreign:
-            return
-        if runtime.must_not_wait():  # a finalizer, most likely
-            self._shut_down_elsewhere(kill=kill)
-            return
         error: BaseException | None = None
         with gate:
+            if runtime.foreign:
+                return
+            if runtime.must_not_wait():  # a finalizer, most likely
+                self._shut_down_elsewhere(kill=kill)
+                return
             bridged = bridge.enter(int(interrupted))
             try:
                 if bridged:

@@ -2,7 +2,8 @@
 
 The interrupt is SIGURG: its default is to be ignored, so one that comes too early or too late
 harms nobody, and hardly any program uses it. Its handler raises the task's own `Cancelled` only
-while user code of exactly the attempt that is to stop runs (S17); else it does nothing, and the
+while user code of exactly the attempt that is to stop runs (S17). Where that has called the
+library, it leaves a note, which is looked at when the gate is left; else it does nothing. The
 parent sends it again until the attempt ends (S16).
 """
 
@@ -15,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from andon._cancelled import Cancelled
-from andon._gate import RESPECTFUL, SHELTERED, gate
+from andon._gate import PASSED_OVER, RESPECTFUL, gate, passed_over
 from andon._traceback import context_of
 from andon._worker.state import BY_INTERRUPT, BY_TOKEN, current
 
@@ -51,7 +52,7 @@ _IGNORED, _DEFAULT = int(signal.SIG_IGN), int(signal.SIG_DFL)
 
 # Rooms of ours that a task's thread is in outside of the gate, for a moment: on its way to it or
 # back, with a scope that nobody else knows of yet, or with an error that is to be raised (S17).
-# None of them waits but inside the gate or by a call of another room.
+# Outside of the gate none of them calls what may block, but by way of a function of another room.
 _PASSED = frozenset(
     f"andon.{name}"
     for name in [
@@ -62,22 +63,20 @@ _PASSED = frozenset(
         "_runtime.handlers",
         "_runtime.leaving",
         "_runtime.scope",
-        "_worker.signals",
         "_worker.state",
         "taskgroup",
     ]
 )
 
 
+@passed_over
 def on_interrupt(signum: int, frame: FrameType | None) -> None:
     """Raise the running task's own `Cancelled`, if this is the moment for it."""
     if not _due():
         return
-    if gate.depth:
+    if gate.depth or gate.entering or (frame is not None and _is_passed_over(frame)):
         gate.deferred = _deliver
         return
-    if frame is not None and _is_passed(frame):
-        return  # it will be sent again
     # The worker is not used again after this (S51), whatever the task makes of it.
     current.interrupted = True
     raise current.cancelled(BY_INTERRUPT)
@@ -86,16 +85,20 @@ def on_interrupt(signum: int, frame: FrameType | None) -> None:
 RESPECTFUL.append(on_interrupt)
 
 
-def _is_passed(frame: FrameType) -> bool:
-    return frame.f_code in SHELTERED or frame.f_globals.get("__name__") in _PASSED
+@passed_over
+def _is_passed_over(frame: FrameType) -> bool:
+    room = dict.get(frame.f_globals, "__name__")  # whatever class of `dict` they are
+    return frame.f_code in PASSED_OVER or (type(room) is str and room in _PASSED)
 
 
+@passed_over
 def _deliver() -> None:
     """The same at a clean point, when library code that the task had called is through."""
     if _due():
         raise current.cancelled(BY_TOKEN)
 
 
+@passed_over
 def _due() -> bool:
     state = current
     return (
@@ -106,6 +109,7 @@ def _due() -> bool:
     )
 
 
+@passed_over
 def unwinding(exc: BaseException | None) -> bool:
     """Whether the task's own `Cancelled` is being handled: it was felt, clean-up is under way.
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from andon._complaint import complain
+from andon._gate import passed_over
 from andon._threads import start
 from andon.outcome import Reason
 from andon.policy import Stats
@@ -45,6 +46,7 @@ class Watcher:
         )
         start(self._thread)
 
+    @passed_over
     def close(self) -> None:
         """The group is over: show its last counts."""
         thread, self._thread = self._thread, None
@@ -84,6 +86,7 @@ class Watcher:
             complain("a progress reporter raised")
 
 
+@passed_over
 def watch(group: Watched, progress: Any, total: int | None = None) -> Watcher | None:
     """Show `group` to what a `progress=` argument asks for, if to anybody."""
     reporter = reporter_for(progress)
