@@ -134,3 +134,17 @@ def test_S5_whatever_is_struck_on_its_way_is_left(
             gate.deferred = None
             number += 1
     assert any(raised) and number > 5
+
+
+def test_S32_a_ctrl_c_that_is_heard_late_stops_no_group_that_came_after_it() -> None:
+    """It is raised at once where the body runs, which may have begun the next group before the
+    driver has its turn."""
+    with andon.Pool(1) as pool:
+        with pool._runtime._lock:
+            pool._runtime.interrupt(1)
+            tg = andon.TaskGroup(pool=pool).__enter__()
+        try:
+            assert tg.submit(abs, -1).result() == 1
+        finally:
+            tg.__exit__(None, None, None)
+    assert tg.reason is None

@@ -65,9 +65,9 @@ class Runtime(Waits):
         self._ended = threading.Event()  # `close` is through
         self._unreaped: Sequence[int] = ()
         self._closes_within = 0.0  # seconds that they had
-        # Counts of Ctrl-C, left by the signal handler: a queue, since a number that two threads
-        # write could lose the second one, which kills.
-        self._interrupts: deque[int] = deque()
+        # Left by the signal handler: a Ctrl-C's count, and the newest group that it can mean. A
+        # queue, since a number that two threads write could lose the second one, which kills.
+        self._interrupts: deque[tuple[int, int]] = deque()
         handlers.find()
         gate.shelter = handlers
         with registry.opening():
@@ -349,19 +349,19 @@ class Runtime(Waits):
             self.idle.notify()
 
     def interrupt(self, count: int) -> None:
-        """Ctrl-C, for the `count`th time; the signal handler calls it, so it only leaves a note."""
-        self._interrupts.append(count)
+        """Ctrl-C, for the `count`th time, and for the groups that there are by now; the signal
+        handler calls it, so it only leaves a note."""
+        self._interrupts.append((count, self._ids))
         self.wake()
 
     def _take_interrupts(self) -> None:
-        count = 0
         while self._interrupts:
-            count = max(count, self._interrupts.popleft())
-        hard = _HARDEST if count > 1 else None
-        for group in list(self._groups.values()):
-            if group.in_main:
-                self._take(
-                    ev.StopAsked(
-                        group.id, ReasonKind.INTERRUPT, "Ctrl-C", grace=hard, kill_after=hard
+            count, newest = self._interrupts.popleft()
+            hard = _HARDEST if count > 1 else None
+            for group in list(self._groups.values()):
+                if group.in_main and group.id <= newest:
+                    self._take(
+                        ev.StopAsked(
+                            group.id, ReasonKind.INTERRUPT, "Ctrl-C", grace=hard, kill_after=hard
+                        )
                     )
-                )
