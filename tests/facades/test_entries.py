@@ -5,53 +5,34 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import pytest
 
 import andon
-from andon._board import own_board
-from andon._board.row import ORDER_ATTEMPT, ORDER_LEVEL
 from andon._gate import gate
 from andon._runtime import scope as scopes
 from andon._runtime.interrupts import bridge
 from andon._worker import signals
-from andon._worker.state import current
+from tests.ordered import ordered
 from tests.support import PATIENCE
 
-ATTEMPT = 7
 Raise = Callable[[FrameType], None]
 
 
 @pytest.fixture(params=["interrupt", "ctrl-c"])
-def strike(request: pytest.FixtureRequest) -> Iterator[Raise]:
+def strike(request: pytest.FixtureRequest) -> Raise:
     """What a signal does that finds the main thread in that frame."""
     if request.param == "ctrl-c":
-        yield lambda frame: bridge.handler(signal.SIGINT, frame)
-        return
-    board = own_board()
-    row = board.allot_row()
+        return lambda frame: bridge.handler(signal.SIGINT, frame)
 
     def interrupt(frame: FrameType) -> None:
-        """As in a task, whose attempt is to be interrupted just now."""
-        current.sit(board, row)
-        current.begin(ATTEMPT, slot=-1, clear=0, index=0)
-        current.cells[ORDER_ATTEMPT], current.cells[ORDER_LEVEL] = ATTEMPT, 2
-        gate.user = True
-        try:
+        with ordered():
             signals.on_interrupt(signals.INTERRUPT_SIGNAL, frame)
-        finally:
-            gate.user = False
-            hook = current.body_hook
-            current.reset()
-            current.body_hook = hook
 
-    try:
-        yield interrupt
-    finally:
-        board.free_row(row)
+    return interrupt
 
 
 def is_ours(frame: FrameType | None) -> bool:

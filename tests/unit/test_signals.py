@@ -11,33 +11,23 @@ from typing import Any
 
 import pytest
 
-from andon._board import own_board
-from andon._board.row import ORDER_ATTEMPT, ORDER_LEVEL
 from andon._cancelled import Cancelled
 from andon._gate import gate
 from andon._runtime.handlers import Handlers
 from andon._worker import signals
 from andon._worker.state import BY_INTERRUPT, BY_TOKEN, current
-
-ATTEMPT = 7
+from tests.ordered import ordered as at_step_two
 
 
 @pytest.fixture
-def ordered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def ordered() -> Iterator[None]:
     """As inside a task that is to be interrupted."""
-    board = own_board()
-    row = board.allot_row()
-    current.sit(board, row)
-    current.begin(ATTEMPT, slot=-1, clear=0, index=0)
-    current.cells[ORDER_ATTEMPT], current.cells[ORDER_LEVEL] = ATTEMPT, 2
-    monkeypatch.setattr(gate, "user", True)
     try:
-        yield
+        with at_step_two():
+            yield
     finally:
-        current.reset()
         gate.deferred = None
         gate.depth = gate.entering = 0
-        board.free_row(row)
 
 
 def at_instruction(number: int, act: Callable[[], object]) -> tuple[str | None, bool]:
