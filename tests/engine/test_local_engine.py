@@ -964,6 +964,31 @@ def test_the_first_worker_boots_before_the_many(
         assert all(isinstance(d.finish(a)[0], Succeeded) for a in attempts)
 
 
+def test_the_first_task_has_a_head_start_before_the_many_boot(
+    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To start them takes the CPUs for much longer than most first tasks take."""
+    held, go = stage("held"), stage("go")
+    monkeypatch.setattr(crew, "AT_ONCE", 2)
+    monkeypatch.setattr(crew, "HEAD_START", PATIENCE)
+    with driver(start_method, 6, prestart=True) as d:
+        ident = d.submit(tasks.hold, held, go)
+        d.reached(held)
+        d.until(lambda: len(d.engine._idle) == 1)  # the second has booted, too
+        assert len(d.engine._crew.workers) == 2
+        go.release()
+        d.finish(ident)
+        d.until(lambda: len(d.pids()) == 6)
+    monkeypatch.setattr(crew, "HEAD_START", 0.05)
+    held, go = stage("held again"), stage("go again")
+    with driver(start_method, 6, prestart=True) as d:
+        ident = d.submit(tasks.hold, held, go)
+        d.reached(held)
+        d.until(lambda: len(d.pids()) == 6)  # who takes long holds up nobody
+        go.release()
+        d.finish(ident)
+
+
 def test_who_pumps_hears_of_a_timer_that_another_thread_has_set(
     start_method: str, stage: MakeStage
 ) -> None:

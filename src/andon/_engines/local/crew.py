@@ -40,6 +40,8 @@ REPLACE_AFTER = 0.015
 SPARE_FOR = 5.0  # seconds that a spare is kept which nobody needs after all
 AT_ONCE = max(2, os.cpu_count() or 1)  # workers that boot before the first has booted
 BOOT_ALONE = 1.0  # seconds: a first worker that takes longer to boot holds up nobody
+HEAD_START = 0.005  # seconds: a first task that takes longer holds up nobody
+_TO_TELL = 0.0005  # seconds until who waits for its result has it
 _PREPARING = (State.BOOTING, State.INITIALISING)
 
 
@@ -88,6 +90,7 @@ class Crew(Lives):
         self._spares_timer: Timer | None = None
         self._vacant: list[Slot] = []
         self._cut_short = False  # more were to be started than may boot at once
+        self._head_start = 0.0  # until when those wait for the first task (0: it has not begun)
         self.slots: list[Slot] = []
         self.spares: list[WorkerProcess] = []
         self.dismissed = False  # who leaves is replaced only when work comes
@@ -113,11 +116,14 @@ class Crew(Lives):
             )
             if wanted > coming:
                 self.grow(len(self.slots) + wanted - coming)
-        eager, self._cut_short = eager or self._cut_short, False
+        held_back, self._cut_short = self._cut_short, False
+        eager = eager or held_back
         if not self._vacant:
             return
         later: list[Slot] = []
         room = self._room(now)
+        if room > 0 and held_back and now < self._head_start_ends(now):
+            room = 0
         for slot in self._vacant:
             if self.spares:
                 self._seat(self.spares.pop(0), slot)
@@ -134,7 +140,8 @@ class Crew(Lives):
         if not wanted:
             later = [slot for slot in later if slot.is_promising]
         if later:
-            at = max(now + REPLACE_AFTER, min(slot.fill_at for slot in later))
+            after = self._head_start - now if self._head_start > now else REPLACE_AFTER
+            at = max(now + after, min(slot.fill_at for slot in later))
             if self._fill_timer is None or self._fill_timer.at > at:
                 if self._fill_timer is not None:
                     self._fill_timer.cancel()
@@ -149,6 +156,16 @@ class Crew(Lives):
                 return math.inf
             room -= 1
         return room
+
+    def _head_start_ends(self, now: float) -> float:
+        """The first worker has booted. Where it was given a task at once, that has the cores to
+        itself, for a moment: to start the others takes them for much longer."""
+        busy = any(worker.attempt is not None for worker in self.workers.values())
+        if not self._head_start:
+            self._head_start = now + HEAD_START if busy else now
+        elif not busy:
+            self._head_start = min(self._head_start, now + _TO_TELL)
+        return self._head_start
 
     def _fill(self) -> None:
         self._fill_timer = None

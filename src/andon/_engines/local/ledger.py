@@ -68,7 +68,8 @@ class Ledger:
             frames = worker.reader.drain() + worker.unsent()
             if worker in self._idle:
                 self._idle.remove(worker)
-            self.rang = True  # it may have pulled a word before it died
+            if worker.attempt is not None:
+                self.rang = True  # it may have pulled a word before it died
         if frames:
             self.fresh(worker, frames)
         if worker.reader.broken:  # a task wrote into our pipe
