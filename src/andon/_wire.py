@@ -77,9 +77,11 @@ def pack(kind: int, flags: int = 0, attempt: int = 0, meta: Any = (), body_len: 
     return HEADER.pack(kind, flags, 0, len(m), attempt, body_len) + m
 
 
-def unpack_header(data: bytes | bytearray | memoryview) -> tuple[int, int, int, int, int]:
-    """(kind, flags, len(meta), attempt, len(body)) of the header at the start of `data`."""
-    kind, flags, _, meta_len, attempt, body_len = HEADER.unpack_from(data)
+def unpack_header(
+    data: bytes | bytearray | memoryview, at: int = 0
+) -> tuple[int, int, int, int, int]:
+    """(kind, flags, len(meta), attempt, len(body)) of the header at that place in `data`."""
+    kind, flags, _, meta_len, attempt, body_len = HEADER.unpack_from(data, at)
     return kind, flags, meta_len, attempt, body_len
 
 

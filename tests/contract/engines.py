@@ -97,7 +97,12 @@ class Rig:
         if self._pumping != threading.get_ident():
             self.outside_pump += events
         self.log += events
-        self.events += [event for event in events if type(event) is not Rang]
+        for event in events:
+            if type(event) is not Rang:
+                self.events.append(event)
+            if type(event) is ev.Succeeded and event.last:
+                event.last = False
+                self.events.append(ev.AttemptEnded(event.attempt))
 
     # Down ----------------------------------------------------------------------------------------
 

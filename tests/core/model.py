@@ -304,7 +304,7 @@ class World:
             return found
         if t.cur < t.at:  # it is further already: only its reports are late
             found.append(("fail", a, True))
-            return found if t.failing else [*found, ("succeed", a, 1)]
+            return found if t.failing else [*found, ("succeed", a, 1)]  # not the last
         if t.failing:
             found += [("fail", a, True), ("die", a, t.cur, True)]
             if t.killable:
@@ -316,6 +316,8 @@ class World:
         found += [("succeed", a, 1), ("fail", a, True), ("die", a, t.cur, True)]
         if t.hi - t.cur > 1:
             found.append(("succeed", a, 2))
+        if t.hi - t.cur <= 2:
+            found.append(("succeed", a, t.hi - t.cur, "last"))
         if t.fatal and not group.pulled:
             found.append(("cord", a))
         if wide and not group.pulled:
@@ -442,17 +444,20 @@ class World:
             self._handle(ev.Cord(t.group, t.id, kind, "by a task", item))
             return
         if name == "succeed":
-            (count,) = rest
+            count, *last = rest
             t.cur += count
             t.begun = False
-            actions = self._handle(ev.Succeeded(t.id, item, payload, count), reporting=t)
+            if last:
+                self._back(t)
+            event = ev.Succeeded(t.id, item, payload, count, bool(last))
+            actions = self._handle(event, reporting=t)
             self._expect(actions, t, item, TaskState.SUCCEEDED, payload, count)
         elif name == "fail":
             (started,) = rest
             t.cur += 1
             failing, t.failing, t.begun = t.failing, False, False
-            event = ev.Failed(t.id, item, payload, started)
-            actions = self._handle(event, reporting=t, failing=failing)
+            failed = ev.Failed(t.id, item, payload, started)
+            actions = self._handle(failed, reporting=t, failing=failing)
             self._expect(actions, t, item, TaskState.FAILED, payload)
         elif name == "stop":
             (started,) = rest

@@ -48,6 +48,9 @@ class Driver:
                 self.rang += 1
             else:
                 self.events.append(event)
+            if isinstance(event, Succeeded) and event.last:
+                event.last = False
+                self.events.append(AttemptEnded(event.attempt))
 
     # Down ----------------------------------------------------------------------------------------
 

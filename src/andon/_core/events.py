@@ -140,12 +140,14 @@ class Started(Event):
 
 @record()
 class Succeeded(Event):
-    """Items `index` to `index + count` returned; `payload` holds values and times."""
+    """Items `index` to `index + count` returned; `payload` holds values and times. `last`: and the
+    attempt has ended, as `AttemptEnded` says otherwise."""
 
     attempt: int
     index: int
     payload: Any
     count: int = 1
+    last: bool = False
 
 
 @record()

@@ -197,6 +197,8 @@ class Machine(Fates):
         if task.state is TaskState.SENT:
             self._move(task, TaskTrigger.START)
         self._resolve(task, e.count, TaskState.SUCCEEDED, StoppedBy.RETURNED, True, e.payload)
+        if e.last:
+            self._release(task, e.attempt)
 
     def _failed(self, e: ev.Failed) -> None:
         task = self._item(e.attempt, e.index, e)

@@ -128,6 +128,8 @@ class Driver:
                 self._drive(wakeup, ready, deadline)
                 if gate.deferred is not None and gate.depth == 0 and gate.on_main():
                     gate.run_deferred()
+                if ready():
+                    return True
                 if deadline is not None:
                     timeout = max(0.0, deadline - time.monotonic())
             return gate.wait(lambda: wakeup.wait(ready, timeout))

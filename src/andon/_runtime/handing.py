@@ -71,7 +71,7 @@ class Handing(Performer):
                 raise
         finally:
             calls.handing = within
-            if not within:
+            if not within and (calls.late or calls or group.body_left):
                 self._cancel_late(group)
 
     def _add_task(

@@ -24,6 +24,7 @@ from andon import _wire
 _CHUNK = 65536
 _WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once or not at all
 _MOST_PARTS = 512  # that one `writev` takes
+_HEADER = _wire.HEADER.size
 _NEAR = 64  # descriptors behind the last of ours that are closed unseen
 _KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
 
@@ -69,6 +70,7 @@ class Channel:
         "_answers",
         "_at",
         "_beside",
+        "_looker",
         "_requests",
         "_scratch",
         "_writing",
@@ -78,6 +80,9 @@ class Channel:
 
     def __init__(self, requests: int, answers: int) -> None:
         self._requests = requests
+        if sys.platform != "win32":
+            self._looker = select.poll()
+            self._looker.register(requests, select.POLLIN)
         self._answers = answers
         self._ahead = b""
         self._at = 0
@@ -109,8 +114,8 @@ class Channel:
 
         The body is valid until the next call; None where there is no memory for it.
         """
-        head = self._take(_wire.HEADER.size)
-        kind, flags, meta_len, attempt, body_len = _wire.unpack_header(head)
+        at = self._have(_HEADER)
+        kind, flags, meta_len, attempt, body_len = _wire.unpack_header(self._ahead, at)
         meta = _wire.unpack_meta(self._take(meta_len))
         if body_len > _CHUNK and self.on_large is not None:
             self.on_large(kind, attempt, meta)
@@ -128,11 +133,14 @@ class Channel:
                 time.sleep(0.001)
             return come
         else:
-            poll = select.poll()
-            poll.register(self._requests, select.POLLIN)
-            return bool(poll.poll(timeout * 1000))
+            return bool(self._looker.poll(timeout * 1000))
 
     def _take(self, count: int) -> bytes:
+        at = self._have(count)
+        return self._ahead[at : at + count]
+
+    def _have(self, count: int) -> int:
+        """Where the next `count` bytes begin, in `_ahead`."""
         at = self._at
         while len(self._ahead) - at < count:
             chunk = os.read(self._requests, _CHUNK)
@@ -141,7 +149,7 @@ class Channel:
             self._ahead = self._ahead[at:] + chunk
             at = 0
         self._at = at + count
-        return self._ahead[at : at + count]
+        return at
 
     def _take_body(self, count: int) -> bytes | memoryview | None:
         here = len(self._ahead) - self._at

@@ -104,6 +104,11 @@ class Crew(Lives):
             self.slots.append(slot)
             self._vacant.append(slot)
 
+    @property
+    def changes(self) -> bool:
+        """Is there somebody to bury, or a slot to fill? Safe without the lock."""
+        return bool(self._past or self._vacant)
+
     def staff(self, now: float, *, eager: bool = False) -> None:
         """Fill vacant slots: with spares, or with new workers where work waits (or `eager`)."""
         wanted = self._demand()

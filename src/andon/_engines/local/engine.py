@@ -222,10 +222,11 @@ class LocalEngine:
                 out = self._take_note()
         if out:
             self._post(inbox.decode(out))
-        with self._config.lock:  # somebody may wait for what was posted, and for nothing of this
-            self._crew.bury()
-            self._ledger.dismiss_spent()
-            self._crew.staff(time.monotonic())
+        if self._queue or self._ledger.spent or self._crew.changes:
+            with self._config.lock:  # somebody may wait for what was posted, for nothing of this
+                self._crew.bury()
+                self._ledger.dismiss_spent()
+                self._crew.staff(time.monotonic())
 
     def close(self, within: float) -> Sequence[int]:
         """Idle workers are asked to leave, all others killed; what they were at is posted."""

@@ -53,7 +53,9 @@ class Cutter:
                 frames.append((*self._head, None))
                 self._head = None
         if not self._buffer:
-            self._buffer += memoryview(chunk)[self._cut_safely(chunk, frames) :]
+            done = self._cut_safely(chunk, frames)
+            if done < len(chunk):
+                self._buffer += memoryview(chunk)[done:]
         else:  # what has come of a long frame stays where it is: it may come in a thousand chunks
             self._buffer += chunk
             del self._buffer[: self._cut_safely(self._buffer, frames)]
@@ -70,7 +72,7 @@ class Cutter:
         at, end, size = 0, len(data), _wire.HEADER.size
         view = memoryview(data)
         while end - at >= size:
-            kind, flags, meta_len, attempt, body_len = _wire.unpack_header(view[at : at + size])
+            kind, flags, meta_len, attempt, body_len = _wire.unpack_header(data, at)
             if kind not in _wire.ANSWERS or meta_len > _LONGEST_META or body_len > _LONGEST_BODY:
                 raise _Broken(f"a frame of kind {kind}, {meta_len} + {body_len} bytes")
             start = at + size + meta_len

@@ -15,7 +15,7 @@ from typing import Any
 from andon import _wire
 from andon._board import tray
 from andon._buffers.parcel import loads
-from andon._core.events import Event, Failed, Stopped, Succeeded
+from andon._core.events import AttemptEnded, Event, Failed, Stopped, Succeeded
 from andon._engines.local.frames import Frame
 from andon._engines.payloads import Halted, Raised, Returned
 from andon._gate import gate
@@ -27,13 +27,14 @@ from andon.outcome import StoppedBy
 
 
 def decode(raw: list[Frame | Event]) -> list[Event]:
-    """In order; what is an event already is passed through."""
+    """In order; what is an event already is passed through, or told with the one before it."""
     events: list[Event] = []
     run: Succeeded | None = None  # of values, still growing
     for entry in raw:
         if not isinstance(entry, tuple):
             run = None
-            events.append(entry)
+            if type(entry) is not AttemptEnded or not _ends(events, entry.attempt):
+                events.append(entry)
             continue
         kind, _, attempt, meta, body = entry
         if kind == _wire.VALUE:
@@ -72,6 +73,14 @@ def decode(raw: list[Frame | Event]) -> list[Event]:
         elif kind == _wire.STOPPED:
             events.append(_stopped(attempt, meta, body))
     return events
+
+
+def _ends(events: list[Event], attempt: int) -> bool:
+    """Are values of that attempt the last that is told so far? Then they say that it has ended."""
+    if events and type(last := events[-1]) is Succeeded and last.attempt == attempt:
+        last.last = True
+        return True
+    return False
 
 
 def _unpickled(attempt: int, index: int, returned: Returned) -> list[Event]:

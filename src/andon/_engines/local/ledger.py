@@ -50,7 +50,7 @@ class Ledger:
         self.out: list[Frame | Event] = []
         self.rang = False  # a word may have been pulled, or somebody has died
         self.read: list[WorkerProcess] = []  # have fresh frames
-        self._spent: list[WorkerProcess] = []  # are to be told to leave
+        self.spent: list[WorkerProcess] = []  # are to be told to leave
         self._poller = poller
         self._timers = timers
         self._lone = lone
@@ -153,7 +153,7 @@ class Ledger:
         if spent or (limit is not None and worker.items_done >= limit):
             worker.state = State.LEAVING
             worker.expected = True
-            self._spent.append(worker)
+            self.spent.append(worker)
             self._bound_leaving(worker)
             self.crew.doom(worker)
             return
@@ -175,8 +175,8 @@ class Ledger:
 
     def dismiss_spent(self) -> None:
         """Those that are to go are told so."""
-        while self._spent:
-            worker = self._spent.pop()
+        while self.spent:
+            worker = self.spent.pop()
             if worker.serial in self.crew.workers:  # else it has died, and is buried
                 self.crew.retire(worker)
 
