@@ -15,14 +15,17 @@ METRICS = {
     "first": "next first result",
     "full": "all workers at work again",
 }
+# The later of the first two: only then does nothing run any more, and the caller knows.
+STOPPED = "stopped"
+BESIDE = {STOPPED: "all stopped, and told", **METRICS}
 
 
 @dataclass
 class Cell:
     """One library in one row; milliseconds."""
 
-    times: dict[str, list[float]] = field(default_factory=lambda: {m: [] for m in METRICS})
-    missed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
+    times: dict[str, list[float]] = field(default_factory=lambda: {m: [] for m in BESIDE})
+    missed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BESIDE, 0))
     left: int = 0  # siblings' children that were still there, and were killed by us
     rounds: int = 0
     errors: list[str] = field(default_factory=list)
@@ -147,7 +150,7 @@ def beside_peers(cells: Cells) -> list[Figure]:
     """andon's median over the best peer's, in each row."""
     found = []
     for row in ROWS:
-        for metric in ("end", "exception"):
+        for metric in (STOPPED, "end", "exception"):
             medians = {
                 library: of.median
                 for (name, library), cell in cells.items()
@@ -156,7 +159,7 @@ def beside_peers(cells: Cells) -> list[Figure]:
             ours = medians.pop("andon", None)
             if ours is not None and medians:
                 best = min(medians, key=medians.__getitem__)
-                what = f"{row}: {METRICS[metric]}, over the best peer's ({best})"
+                what = f"{row}: {BESIDE[metric]}, over the best peer's ({best})"
                 found.append(Figure(what, 1.0, ours / medians[best], "×"))
     return found
 
@@ -191,7 +194,7 @@ def as_json(cells: Cells) -> list[dict[str, Any]]:
             "left_behind": cell.left,
             "errors": cell.errors,
         }
-        for metric in METRICS:
+        for metric in BESIDE:
             of = spread(cell.times[metric])
             ours = cells.get((row, "andon"))
             reference = None if ours is None else spread(ours.times[metric])

@@ -113,9 +113,12 @@ class Run:
         ends = [stamps.end_of(sibling) for sibling in siblings]
         stopped = raised and all(raised < end < in_time for end in ends)
         cell.left += left
-        cell.note("end", (max(ends) - raised) / 1e6 if stopped else None)
+        end = max(ends) if stopped else 0
+        told = cells[EXCEPTION]
         for metric, at in (
-            ("exception", cells[EXCEPTION]),
+            ("end", end),
+            ("exception", told),
+            (report.STOPPED, max(end, told) if end and told else 0),
             ("first", cells[FIRST]),
             ("full", stamps.met(AFTER, options.workers)),
         ):

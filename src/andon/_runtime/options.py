@@ -87,14 +87,14 @@ def seconds_or(name: str, value: Any, default: float) -> float:
 
 def check_callable(fn: Any, what: str = "the task") -> None:
     """Refuse what cannot be a task, where it is submitted."""
+    inner = fn
+    while type(inner) is not FunctionType and isinstance(inner, partial):
+        inner = inner.func
+    if type(inner) is FunctionType and not (inner.__code__.co_flags & _NO_PLAIN or vars(inner)):
+        return
     if not callable(fn):
         raise TypeError(f"{what} must be a function or another callable, not {fn!r}")
     if type(fn) is type(len) or isinstance(fn, type):
-        return
-    inner = fn
-    while isinstance(inner, partial):
-        inner = inner.func
-    if type(inner) is FunctionType and not (inner.__code__.co_flags & _NO_PLAIN or vars(inner)):
         return
     import inspect  # heavy, and hardly ever needed
 
