@@ -39,7 +39,7 @@ class Cell:
     @property
     def hopeless(self) -> bool:
         """Has it never stopped, in two rounds?"""
-        return self.rounds >= 2 and max(self.missed.values()) >= self.rounds
+        return self.rounds >= 2 and max(map(self.missed.__getitem__, METRICS)) >= self.rounds
 
 
 @dataclass
@@ -147,14 +147,16 @@ def figures(cells: Cells, bare: Bare, *, workers: int, method: str, kill_after: 
 
 
 def beside_peers(cells: Cells) -> list[Figure]:
-    """andon's median over the best peer's, in each row."""
+    """andon's median over the best peer's, in each row; of those that made it in every round."""
     found = []
     for row in ROWS:
         for metric in (STOPPED, "end", "exception"):
             medians = {
                 library: of.median
                 for (name, library), cell in cells.items()
-                if name == row and (of := spread(cell.times[metric])) is not None
+                if name == row
+                and not cell.missed[metric]
+                and (of := spread(cell.times[metric])) is not None
             }
             ours = medians.pop("andon", None)
             if ours is not None and medians:

@@ -101,7 +101,6 @@ class Rig:
             if type(event) is not Rang:
                 self.events.append(event)
             if type(event) is ev.Succeeded and event.last:
-                event.last = False
                 self.events.append(ev.AttemptEnded(event.attempt))
 
     # Down ----------------------------------------------------------------------------------------

@@ -316,8 +316,8 @@ class World:
         found += [("succeed", a, 1), ("fail", a, True), ("die", a, t.cur, True)]
         if t.hi - t.cur > 1:
             found.append(("succeed", a, 2))
-        if t.hi - t.cur <= 2:
-            found.append(("succeed", a, t.hi - t.cur, "last"))
+        for count in range(1, min(t.hi - t.cur, 2) + 1):  # what is left never started
+            found.append(("succeed", a, count, "last"))
         if t.fatal and not group.pulled:
             found.append(("cord", a))
         if wide and not group.pulled:
@@ -448,7 +448,7 @@ class World:
             t.cur += count
             t.begun = False
             if last:
-                self._back(t)
+                self._back(t, count)
             event = ev.Succeeded(t.id, item, payload, count, bool(last))
             actions = self._handle(event, reporting=t)
             self._expect(actions, t, item, TaskState.SUCCEEDED, payload, count)
@@ -497,12 +497,13 @@ class World:
                 resolve = self._expect(actions, t, item, TaskState.FAILED, payload)
                 assert resolve.dead, "S25"
 
-    def _back(self, t: Try) -> None:
-        """What it did not begin goes back to the queue, as parts for two workers at least."""
+    def _back(self, t: Try, told: int = 0) -> None:
+        """What it did not begin goes back to the queue, as parts for two workers at least; so many
+        items are told of with it."""
         del self.tries[t.id]
         self.looks.discard(t.id)
         task = self.tasks[t.task]
-        task.step = min(2 * task.step, (task.size - task.done + 1) // 2)
+        task.step = min(2 * task.step, (task.size - task.done - told + 1) // 2)
 
     def _give_back(self, t: Try, index: int) -> None:
         task, view = self.tasks[t.task], self.groups[t.group]

@@ -49,7 +49,6 @@ class Driver:
             else:
                 self.events.append(event)
             if isinstance(event, Succeeded) and event.last:
-                event.last = False
                 self.events.append(AttemptEnded(event.attempt))
 
     # Down ----------------------------------------------------------------------------------------

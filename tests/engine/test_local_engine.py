@@ -970,7 +970,7 @@ def test_the_first_task_has_a_head_start_before_the_many_boot(
     """To start them takes the CPUs for much longer than most first tasks take."""
     held, go = stage("held"), stage("go")
     monkeypatch.setattr(crew, "AT_ONCE", 2)
-    monkeypatch.setattr(crew, "HEAD_START", PATIENCE)
+    monkeypatch.setattr(crew, "HEAD_START", 10 * PATIENCE)
     with driver(start_method, 6, prestart=True) as d:
         ident = d.submit(tasks.hold, held, go)
         d.reached(held)
@@ -1109,6 +1109,19 @@ def test_a_row_is_found_before_the_birth_is_told(start_method: str) -> None:
         assert d.engine.at(worker.row_number) == (7, 2)
         assert d.engine.at(worker.row_number + 1) is None
         worker.attempt = None
+
+
+def test_S11_a_death_that_nobody_asked_for_counts_as_a_ring(start_method: str) -> None:
+    """A thread that a task has left may have pulled a word, and have died before it rang."""
+    with driver(start_method) as d:
+        pid, rang = d.value(tasks.my_pid), d.rang
+        os.kill(pid, signal.SIGKILL)
+        d.until(lambda: pid not in d.pids())
+        assert d.rang > rang
+    with driver(start_method, max_tasks_per_worker=1) as d:
+        pid = d.value(tasks.my_pid)
+        d.until(lambda: pid not in d.pids())
+        assert d.rang == 0
 
 
 def test_who_looks_sees_what_runs_before_the_birth_is_told(

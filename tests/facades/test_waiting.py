@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import andon
+from andon._runtime.runtime import Runtime
 from andon._worker import linger
 from tests.support import PATIENCE, Stage, dice
 
@@ -345,6 +346,27 @@ def test_a_handler_may_ask_the_pool_that_it_interrupts(start_method: str) -> Non
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
     assert set(asked) == {1}
+
+
+@pytest.mark.usefixtures("alarms")
+def test_S33_what_a_handler_raises_while_all_is_closed_hides_no_failure(
+    start_method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is held back until the gate is left, when there is nothing to wait for any more."""
+    close = Runtime.close
+
+    def rung(self: Runtime, within: float = 10.0) -> None:
+        signal.raise_signal(signal.SIGALRM)
+        close(self, within)
+
+    monkeypatch.setattr(Runtime, "close", rung)
+    with (
+        pytest.raises(ExceptionGroup) as told,
+        andon.TaskGroup(workers=1, start_method=start_method) as tg,
+    ):
+        tg.submit(int, "x")
+    assert [type(error) for error in told.value.exceptions] == [ValueError, Alarm]
+    assert tg.verdict is andon.Verdict.FAILED
 
 
 def test_a_handler_of_the_programs_own_never_comes_into_a_turn(start_method: str) -> None:

@@ -140,8 +140,8 @@ class Started(Event):
 
 @record()
 class Succeeded(Event):
-    """Items `index` to `index + count` returned; `payload` holds values and times. `last`: and the
-    attempt has ended, as `AttemptEnded` says otherwise."""
+    """Items `index` to `index + count` returned; `payload` holds values and times. `last`: and with
+    that the attempt has ended, and no `AttemptEnded` follows."""
 
     attempt: int
     index: int

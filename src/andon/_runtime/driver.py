@@ -128,7 +128,7 @@ class Driver:
                 self._drive(wakeup, ready, deadline)
                 if gate.deferred is not None and gate.depth == 0 and gate.on_main():
                     gate.run_deferred()
-                if ready():
+                if gate.depth == 0 and ready():  # inside, handlers are to have their turn
                     return True
                 if deadline is not None:
                     timeout = max(0.0, deadline - time.monotonic())

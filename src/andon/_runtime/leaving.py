@@ -51,13 +51,18 @@ class Leaving:
         worker of it idle or reaped (S5); then raises what there is to raise. True where `error`
         was the group's own `Cancelled`, and is absorbed (S14)."""
         ended: tuple[bool, bool, list[BaseException]] | None = None
-        with gate:
-            if self.runtime.foreign or self._over:
-                return False  # a forked child: nothing here is ours to wait for (S38)
-            if self.runtime.must_not_wait():
-                self._end_elsewhere(error)
-            else:
-                ended = self._end(error)
+        try:
+            with gate:
+                if self.runtime.foreign or self._over:
+                    return False  # a forked child: nothing here is ours to wait for (S38)
+                if self.runtime.must_not_wait():
+                    self._end_elsewhere(error)
+                else:
+                    ended = self._end(error)
+        except BaseException as raised:
+            if ended is None:
+                raise
+            ended[2].append(raised)  # by a handler that was held back while all was closed
         if ended is None:
             if not isinstance(error, GeneratorExit):
                 self.runtime.check_wait()  # says so

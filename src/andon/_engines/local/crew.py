@@ -40,7 +40,7 @@ REPLACE_AFTER = 0.015
 SPARE_FOR = 5.0  # seconds that a spare is kept which nobody needs after all
 AT_ONCE = max(2, os.cpu_count() or 1)  # workers that boot before the first has booted
 BOOT_ALONE = 1.0  # seconds: a first worker that takes longer to boot holds up nobody
-HEAD_START = 0.005  # seconds: a first task that takes longer holds up nobody
+HEAD_START = 0.005  # seconds: a first task that comes later, or takes longer, holds up nobody
 _TO_TELL = 0.0005  # seconds until who waits for its result has it
 _PREPARING = (State.BOOTING, State.INITIALISING)
 
@@ -90,7 +90,7 @@ class Crew(Lives):
         self._spares_timer: Timer | None = None
         self._vacant: list[Slot] = []
         self._cut_short = False  # more were to be started than may boot at once
-        self._head_start = 0.0  # until when those wait for the first task (0: it has not begun)
+        self._head_start = 0.0  # until when those wait for the first task (0: none has booted)
         self.slots: list[Slot] = []
         self.spares: list[WorkerProcess] = []
         self.dismissed = False  # who leaves is replaced only when work comes
@@ -127,7 +127,7 @@ class Crew(Lives):
             return
         later: list[Slot] = []
         room = self._room(now)
-        if room > 0 and held_back and now < self._head_start_ends(now):
+        if room == math.inf and held_back and not wanted and now < self._head_start_ends(now):
             room = 0
         for slot in self._vacant:
             if self.spares:
@@ -163,12 +163,11 @@ class Crew(Lives):
         return room
 
     def _head_start_ends(self, now: float) -> float:
-        """The first worker has booted. Where it was given a task at once, that has the cores to
-        itself, for a moment: to start the others takes them for much longer."""
-        busy = any(worker.attempt is not None for worker in self.workers.values())
+        """The first worker has booted, and no task waits for another. The first one to come has the
+        cores to itself, for a moment: to start the others takes them for much longer."""
         if not self._head_start:
-            self._head_start = now + HEAD_START if busy else now
-        elif not busy:
+            self._head_start = now + HEAD_START
+        elif any(worker.items_done for worker in self.workers.values()):
             self._head_start = min(self._head_start, now + _TO_TELL)
         return self._head_start
 

@@ -4,7 +4,7 @@
     stop   ──▶ orders on the board, signals              (the calling thread, under the lock)
     pump   ──▶ wait │ read │ (let them tell, Rang) │ take note, ladders, dispatch
                       lock                           lock
-                    │ unpickle │ post │ bury, staff
+                    │ unpickle │ post │ bury, staff, where there is cause
                                         lock
 
 Invariants

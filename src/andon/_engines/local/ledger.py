@@ -48,7 +48,7 @@ class Ledger:
         max_tasks: int | None,
     ) -> None:
         self.out: list[Frame | Event] = []
-        self.rang = False  # a word may have been pulled, or somebody has died
+        self.rang = False  # a word may have been pulled
         self.read: list[WorkerProcess] = []  # have fresh frames
         self.spent: list[WorkerProcess] = []  # are to be told to leave
         self._poller = poller
@@ -68,7 +68,7 @@ class Ledger:
             frames = worker.reader.drain() + worker.unsent()
             if worker in self._idle:
                 self._idle.remove(worker)
-            if worker.attempt is not None:
+            if worker.attempt is not None or not worker.expected:
                 self.rang = True  # it may have pulled a word before it died
         if frames:
             self.fresh(worker, frames)
