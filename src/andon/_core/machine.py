@@ -78,6 +78,7 @@ class Machine(Fates):
         self._handlers[type(event)](event)  # type: ignore[operator]
         if self._ready:
             self._dispatch()
+        self._out = []  # what was decided holds results, and goes as soon as it is done
         return out
 
     def wake_at(self) -> float | None:
