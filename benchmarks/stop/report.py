@@ -39,7 +39,12 @@ class Cell:
     @property
     def hopeless(self) -> bool:
         """Has it never stopped, in two rounds?"""
-        return self.rounds >= 2 and max(map(self.missed.__getitem__, METRICS)) >= self.rounds
+        return self.rounds >= 2 and max(self.missed[m] for m in METRICS) >= self.rounds
+
+    def median(self, metric: str) -> float | None:
+        """None where it was missed in a round, or not measured."""
+        of = spread(self.times[metric])
+        return None if of is None or self.missed[metric] else of.median
 
 
 @dataclass
@@ -105,10 +110,7 @@ def figures(cells: Cells, bare: Bare, *, workers: int, method: str, kill_after: 
 
     def median(row: str, metric: str) -> float | None:
         cell = cells.get((row, "andon"))
-        if cell is None or max(cell.missed.values()):
-            return None
-        of = spread(cell.times[metric])
-        return None if of is None else of.median
+        return None if cell is None or max(cell.missed.values()) else cell.median(metric)
 
     def add(row: str, metric: str, what: str, target: float) -> None:
         if (row, "andon") in cells:
@@ -152,11 +154,9 @@ def beside_peers(cells: Cells) -> list[Figure]:
     for row in ROWS:
         for metric in (STOPPED, "end", "exception"):
             medians = {
-                library: of.median
+                library: median
                 for (name, library), cell in cells.items()
-                if name == row
-                and not cell.missed[metric]
-                and (of := spread(cell.times[metric])) is not None
+                if name == row and (median := cell.median(metric)) is not None
             }
             ours = medians.pop("andon", None)
             if ours is not None and medians:

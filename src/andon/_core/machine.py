@@ -74,11 +74,11 @@ class Machine(Fates):
     def handle(self, event: ev.Event, now: float) -> list[Action]:
         """Take one event; return what is to be done, in order."""
         self._now = now
-        out = self._out = []
         self._handlers[type(event)](event)  # type: ignore[operator]
         if self._ready:
             self._dispatch()
-        self._out = []  # what was decided holds results, and goes as soon as it is done
+        # Not kept until the next one: what was decided holds results.
+        out, self._out = self._out, []
         return out
 
     def wake_at(self) -> float | None:

@@ -71,7 +71,7 @@ class Handing(Performer):
                 raise
         finally:
             calls.handing = within
-            if not within and (calls.late or calls or group.body_left):
+            if not within and (calls.late or calls or group.body_left):  # hardly ever
                 self._cancel_late(group)
 
     def _add_task(

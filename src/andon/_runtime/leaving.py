@@ -62,7 +62,8 @@ class Leaving:
         except BaseException as raised:
             if ended is None:
                 raise
-            ended[2].append(raised)  # by a handler that was held back while all was closed
+            late = ended[-1]
+            late.append(raised)  # by a handler that was held back while all was closed
         if ended is None:
             if not isinstance(error, GeneratorExit):
                 self.runtime.check_wait()  # says so

@@ -88,7 +88,7 @@ def seconds_or(name: str, value: Any, default: float) -> float:
 def check_callable(fn: Any, what: str = "the task") -> None:
     """Refuse what cannot be a task, where it is submitted."""
     inner = fn
-    while type(inner) is not FunctionType and isinstance(inner, partial):
+    while isinstance(inner, partial):
         inner = inner.func
     if type(inner) is FunctionType and not (inner.__code__.co_flags & _NO_PLAIN or vars(inner)):
         return

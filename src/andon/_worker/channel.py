@@ -24,7 +24,6 @@ from andon import _wire
 _CHUNK = 65536
 _WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once or not at all
 _MOST_PARTS = 512  # that one `writev` takes
-_HEADER = _wire.HEADER.size
 _NEAR = 64  # descriptors behind the last of ours that are closed unseen
 _KEEP = 64 << 20  # the largest buffer for bodies that is kept: pages once mapped are fast
 
@@ -80,10 +79,10 @@ class Channel:
 
     def __init__(self, requests: int, answers: int) -> None:
         self._requests = requests
+        self._answers = answers
         if sys.platform != "win32":
             self._looker = select.poll()
             self._looker.register(requests, select.POLLIN)
-        self._answers = answers
         self._ahead = b""
         self._at = 0
         self._scratch = bytearray()
@@ -114,7 +113,7 @@ class Channel:
 
         The body is valid until the next call; None where there is no memory for it.
         """
-        at = self._have(_HEADER)
+        at = self._have(_wire.HEADER.size)
         kind, flags, meta_len, attempt, body_len = _wire.unpack_header(self._ahead, at)
         meta = _wire.unpack_meta(self._take(meta_len))
         if body_len > _CHUNK and self.on_large is not None:

@@ -126,9 +126,7 @@ class Crew(Lives):
         if not self._vacant:
             return
         later: list[Slot] = []
-        room = self._room(now)
-        if room == math.inf and held_back and not wanted and now < self._head_start_ends(now):
-            room = 0
+        room = self._room(now, head_start=held_back and not wanted)
         for slot in self._vacant:
             if self.spares:
                 self._seat(self.spares.pop(0), slot)
@@ -145,20 +143,20 @@ class Crew(Lives):
         if not wanted:
             later = [slot for slot in later if slot.is_promising]
         if later:
-            after = self._head_start - now if self._head_start > now else REPLACE_AFTER
-            at = max(now + after, min(slot.fill_at for slot in later))
+            soonest = self._head_start if self._head_start > now else now + REPLACE_AFTER
+            at = max(soonest, min(slot.fill_at for slot in later))
             if self._fill_timer is None or self._fill_timer.at > at:
                 if self._fill_timer is not None:
                     self._fill_timer.cancel()
                 self._fill_timer = self._timers.at(at, self._fill)
 
-    def _room(self, now: float) -> float:
+    def _room(self, now: float, *, head_start: bool) -> float:
         """How many may be started now: until one has booted, only as many as there are CPUs, so
-        that the first is there soon. The last is there no later."""
+        that the first is there soon. The last is there no later. And none during its head start."""
         room: float = AT_ONCE
         for worker in self.workers.values():
             if worker.state is not State.BOOTING or now - worker.made_at >= BOOT_ALONE:
-                return math.inf
+                return 0 if head_start and now < self._head_start_ends(now) else math.inf
             room -= 1
         return room
 
