@@ -14,6 +14,7 @@ import pytest
 
 from andon._core.events import GivenBack, Succeeded
 from andon._engines.local.overdue import OVERDUE, SETTLED
+from andon._engines.port import Call
 from andon._worker.outbox import PATIENCE_NS
 from tests.engine import tasks
 from tests.engine.driver import driver
@@ -52,6 +53,34 @@ def test_answers_that_are_on_their_way_while_the_tray_is_looked_at(
         told = d.finish(ident)
         assert all(isinstance(e, Succeeded) for e in told)
         assert [v for e in told for v in e.payload.values] == list(map(kind, range(len(items))))
+
+
+@pytest.mark.parametrize("ended", [0, 2])
+def test_what_took_longer_than_anybody_knew_is_expected_of_the_rest(
+    start_method: str, ended: int, stage: MakeStage
+) -> None:
+    """Else a span of a size that was asked for is taken apart every OVERDUE seconds. (Of one long
+    item, and none that has ended, nobody can tell how long the others take.)"""
+    running, go = stage("running"), stage("go")
+    lengths = [*[0.0] * ended, None, None, *[0.0] * 1000]
+    with driver(start_method) as d:
+        d.value(tasks.add, 1)
+        work = partial(tasks.uneven, int, running, go)
+        packed = d.caps.pack(Call(work, items=list(enumerate(lengths))))
+        ident = d.submit_packed(packed, 0, len(lengths))
+        d.reached(running)
+        d.until(lambda: any(isinstance(e, GivenBack) for e in d.of(ident)))
+        assert (packed.seconds >= OVERDUE / ended) if ended else packed.seconds == 0.0
+        go.release()
+        d.until(lambda: d.over(ident))
+        (worker,) = d.engine._crew.workers.values()
+        rest = d.submit_packed(packed, ended + 1, len(lengths))
+        d.until(lambda: worker.attempt is not None)
+        assert worker.attempt is not None and worker.watch is not None
+        assert worker.attempt.id == rest
+        assert (worker.watch.at - time.monotonic() > 1.0) == bool(ended)
+        go.release()
+        assert d.finish(rest)
 
 
 def test_S35_an_only_item_that_is_to_be_stopped_says_where_it_is_once_it_has_begun(

@@ -20,7 +20,7 @@ from andon._worker.channel import Channel, Part
 PATIENCE_NS: Final = 10_000_000
 # Each wakes the parent, which takes a core of the workers' for a while. Where nobody waits for a
 # value before the last, they come as often as somebody who watches would like.
-GATHERED_NS: Final = 50_000_000
+GATHERED_NS: Final = 100_000_000
 
 
 class Outbox:

@@ -32,12 +32,11 @@ class Overdue:
         self._tell = tell
         self._given_back: list[Event] = []
 
-    def watch(self, worker: WorkerProcess, attempt: Attempt, after: float | None = None) -> None:
+    def watch(self, worker: WorkerProcess, attempt: Attempt) -> None:
         """The worker was given this attempt."""
         items = attempt.hi - attempt.lo
         if items > 1:
-            if after is None:
-                after = max(OVERDUE, _TIMES * items * attempt.packed.seconds)
+            after = max(OVERDUE, _TIMES * items * attempt.packed.seconds)
             self._call(worker, partial(self._ask, worker, attempt, after), after)
 
     def ask(self, worker: WorkerProcess, attempt: Attempt) -> None:
@@ -55,6 +54,10 @@ class Overdue:
         if worker.attempt is not attempt or worker.dead_at is not None:
             return
         if worker.begun and worker.row.started_ns:
+            ended = worker.row.index - attempt.lo
+            if ended > 0 and after >= OVERDUE and not attempt.packed.seconds:
+                # Nobody knew how long one takes; and for the rest we shall know what is long.
+                attempt.packed.seconds = after / ended
             worker.ask_to_yield(attempt)
             self._call(worker, partial(self._take_back, worker, attempt), SETTLED)
         else:  # the first item is there to be run, however long its arguments take
