@@ -88,8 +88,7 @@ def test_nobody_is_asked_while_all_are_at_work(start_method: str, stage: MakeSta
 def test_from_one_who_is_asked_early_nobody_learns_how_long_items_take(
     start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Items that had ended when an idle worker asked may have ended long before; and one who is
-    told too little would not ask again."""
+    """The items that had ended by then may have ended long before."""
     monkeypatch.setattr("andon._engines.local.overdue.OVERDUE", FOR_HOURS)
     running, go = stage("running"), stage("go")
     with driver(start_method, workers=2) as d:

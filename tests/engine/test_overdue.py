@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from andon._core.events import GivenBack, Succeeded
-from andon._engines.local.overdue import OVERDUE, SETTLED
-from andon._engines.port import Call
+from andon._engines.local.overdue import OVERDUE, SETTLED, Overdue
+from andon._engines.local.timers import Timers
 from andon._worker.outbox import PATIENCE_NS
 from tests.engine import tasks
 from tests.engine.driver import driver
@@ -55,32 +56,57 @@ def test_answers_that_are_on_their_way_while_the_tray_is_looked_at(
         assert [v for e in told for v in e.payload.values] == list(map(kind, range(len(items))))
 
 
-@pytest.mark.parametrize("ended", [0, 2])
-def test_what_took_longer_than_anybody_knew_is_expected_of_the_rest(
-    start_method: str, ended: int, stage: MakeStage
-) -> None:
-    """Else a span of a size that was asked for is taken apart every OVERDUE seconds. (Of one long
-    item, and none that has ended, nobody can tell how long the others take.)"""
-    running, go = stage("running"), stage("go")
-    lengths = [*[0.0] * ended, None, None, *[0.0] * 1000]
-    with driver(start_method) as d:
-        d.value(tasks.add, 1)
-        work = partial(tasks.uneven, int, running, go)
-        packed = d.caps.pack(Call(work, items=list(enumerate(lengths))))
-        ident = d.submit_packed(packed, 0, len(lengths))
-        d.reached(running)
-        d.until(lambda: any(isinstance(e, GivenBack) for e in d.of(ident)))
-        assert (packed.seconds >= OVERDUE / ended) if ended else packed.seconds == 0.0
-        go.release()
-        d.until(lambda: d.over(ident))
-        (worker,) = d.engine._crew.workers.values()
-        rest = d.submit_packed(packed, ended + 1, len(lengths))
-        d.until(lambda: worker.attempt is not None)
-        assert worker.attempt is not None and worker.watch is not None
-        assert worker.attempt.id == rest
-        assert (worker.watch.at - time.monotonic() > 1.0) == bool(ended)
-        go.release()
-        assert d.finish(rest)
+class Watched:
+    """A worker at a span of 100 items that nobody knows the length of, and what becomes of it."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.attempt = SimpleNamespace(lo=0, hi=100, packed=SimpleNamespace(seconds=seconds))
+        self.row = SimpleNamespace(index=0, started_ns=time.monotonic_ns())
+        self.worker: Any = SimpleNamespace(
+            attempt=self.attempt, dead_at=None, begun=True, row=self.row, watch=None
+        )
+        self.worker.ask_to_yield = self._asked
+        self.asked = 0
+        overdue = Overdue(Timers(), lambda worker, frames: None)
+        overdue.watch(self.worker, cast(Any, self.attempt))
+
+    def _asked(self, attempt: Any) -> None:
+        assert attempt is self.attempt
+        self.asked += 1
+
+    def due(self, ended: int, for_: float) -> float:
+        """The timer is due, with so many items over, and one that runs for so many seconds; when
+        the next one is, from now on."""
+        self.row.index = ended
+        self.row.started_ns = time.monotonic_ns() - int(for_ * 1e9)
+        self.worker.watch.call()
+        return float(self.worker.watch.at) - time.monotonic()
+
+
+def test_a_span_of_which_no_item_is_long_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("andon._engines.local.overdue.OVERDUE", 60.0)
+    for ended in (1, 50):
+        span = Watched()
+        before = time.monotonic()
+        again = span.due(ended, 59.0)
+        assert span.asked == 0 and again <= 0.25
+        assert 0 < span.attempt.packed.seconds <= (time.monotonic() - before + 1.0) / ended
+        span.due(ended + 1, 0.0)
+        assert span.asked == 1, "it was only a guess"
+
+
+@pytest.mark.parametrize(("ended", "for_"), [(0, 0.0), (10, OVERDUE)])
+def test_what_stands_behind_a_long_item_is_asked_for(ended: int, for_: float) -> None:
+    """Or behind the first: of the others nobody knows anything."""
+    span = Watched()
+    assert span.due(ended, for_) <= SETTLED
+    assert span.asked == 1 and span.attempt.packed.seconds == 0.0
+
+
+def test_a_span_that_takes_longer_than_is_known_is_taken_apart() -> None:
+    span = Watched(seconds=1e-6)
+    span.due(50, 0.0)
+    assert span.asked == 1 and span.attempt.packed.seconds == 1e-6
 
 
 def test_S35_an_only_item_that_is_to_be_stopped_says_where_it_is_once_it_has_begun(

@@ -21,6 +21,7 @@ from andon._engines.port import Attempt
 
 OVERDUE = 0.02  # seconds, at least
 _TIMES = 2.5  # what a span should take
+_AT_MOST = 0.25  # seconds, where that is only guessed
 SETTLED = 0.002  # then whatever a worker has read or written before an order has been seen
 
 
@@ -34,10 +35,13 @@ class Overdue:
 
     def watch(self, worker: WorkerProcess, attempt: Attempt) -> None:
         """The worker was given this attempt."""
-        items = attempt.hi - attempt.lo
-        if items > 1:
-            after = max(OVERDUE, _TIMES * items * attempt.packed.seconds)
+        items, seconds = attempt.hi - attempt.lo, attempt.packed.seconds
+        if items > 1 and seconds:
+            after = max(OVERDUE, _TIMES * items * seconds)
             self._call(worker, partial(self._ask, worker, attempt, after), after)
+        elif items > 1:
+            since = time.monotonic()
+            self._call(worker, partial(self._look, worker, attempt, since), OVERDUE)
 
     def ask(self, worker: WorkerProcess, attempt: Attempt) -> None:
         """Have it begin no more than it has, and say where it is, soon."""
@@ -50,14 +54,23 @@ class Overdue:
         events, self._given_back = self._given_back, []
         return events
 
+    def _look(self, worker: WorkerProcess, attempt: Attempt, since: float) -> None:
+        """Nobody knew how long its items take. Is one of them long, or are there only many?"""
+        if worker.attempt is attempt and worker.begun and worker.row.started_ns:
+            row, now = worker.row, time.monotonic()
+            ended = row.index - attempt.lo
+            if ended > 0 and now - row.started_ns / 1e9 < OVERDUE:
+                attempt.packed.seconds = (now - since) / ended
+                left = _TIMES * (attempt.hi - row.index) * attempt.packed.seconds
+                after = min(max(OVERDUE, left), _AT_MOST)
+                self._call(worker, partial(self._ask, worker, attempt, after), after)
+                return
+        self._ask(worker, attempt, OVERDUE)
+
     def _ask(self, worker: WorkerProcess, attempt: Attempt, after: float) -> None:
         if worker.attempt is not attempt or worker.dead_at is not None:
             return
         if worker.begun and worker.row.started_ns:
-            ended = worker.row.index - attempt.lo
-            if ended > 0 and after >= OVERDUE and not attempt.packed.seconds:
-                # Nobody knew how long one takes; and for the rest we shall know what is long.
-                attempt.packed.seconds = after / ended
             worker.ask_to_yield(attempt)
             self._call(worker, partial(self._take_back, worker, attempt), SETTLED)
         else:  # the first item is there to be run, however long its arguments take
