@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from andon._core.events import GivenBack, Succeeded
-from andon._engines.local.overdue import OVERDUE, SETTLED, Overdue
+from andon._engines.local.overdue import _AT_MOST, OVERDUE, SETTLED, Overdue
 from andon._engines.local.timers import Timers
 from andon._worker.outbox import PATIENCE_NS
 from tests.engine import tasks
@@ -59,7 +59,7 @@ def test_answers_that_are_on_their_way_while_the_tray_is_looked_at(
 class Watched:
     """A worker at a span of 100 items that nobody knows the length of, and what becomes of it."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, ago: float = 0.0) -> None:
         self.attempt = SimpleNamespace(lo=0, hi=100, packed=SimpleNamespace(seconds=seconds))
         self.row = SimpleNamespace(index=0, started_ns=time.monotonic_ns())
         self.worker: Any = SimpleNamespace(
@@ -68,7 +68,11 @@ class Watched:
         self.worker.ask_to_yield = self._asked
         self.asked = 0
         overdue = Overdue(Timers(), lambda worker, frames: None)
-        overdue.watch(self.worker, cast(Any, self.attempt))
+        with pytest.MonkeyPatch.context() as patch:
+            given = time.monotonic() - ago
+            clock = SimpleNamespace(monotonic=lambda: given)
+            patch.setattr("andon._engines.local.overdue.time", clock)
+            overdue.watch(self.worker, cast(Any, self.attempt))
 
     def _asked(self, attempt: Any) -> None:
         assert attempt is self.attempt
@@ -83,22 +87,19 @@ class Watched:
         return float(self.worker.watch.at) - time.monotonic()
 
 
-def test_a_span_of_which_no_item_is_long_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("andon._engines.local.overdue.OVERDUE", 60.0)
-    for ended in (1, 50):
-        span = Watched()
-        before = time.monotonic()
-        again = span.due(ended, 59.0)
-        assert span.asked == 0 and again <= 0.25
-        assert 0 < span.attempt.packed.seconds <= (time.monotonic() - before + 1.0) / ended
-        span.due(ended + 1, 0.0)
-        assert span.asked == 1, "it was only a guess"
+@pytest.mark.parametrize(("ended", "for_"), [(1, 20.0), (50, 1.0)])
+def test_a_span_of_which_no_item_is_long_is_left_alone(ended: int, for_: float) -> None:
+    span = Watched(ago=60.0)
+    assert span.due(ended, for_) <= _AT_MOST and span.asked == 0
+    assert span.attempt.packed.seconds >= 0.99 * (60.0 - for_) / ended
+    span.due(ended + 1, 0.0)
+    assert span.asked == 1, "it was only a guess"
 
 
-@pytest.mark.parametrize(("ended", "for_"), [(0, 0.0), (10, OVERDUE)])
+@pytest.mark.parametrize(("ended", "for_"), [(0, 0.0), (2, 50.0), (50, 10.0)])
 def test_what_stands_behind_a_long_item_is_asked_for(ended: int, for_: float) -> None:
     """Or behind the first: of the others nobody knows anything."""
-    span = Watched()
+    span = Watched(ago=60.0)
     assert span.due(ended, for_) <= SETTLED
     assert span.asked == 1 and span.attempt.packed.seconds == 0.0
 

@@ -29,8 +29,8 @@ from andon._buffers.parcel import Parcel
 from andon._worker.state import current
 
 _KINDS: dict[type, int] = {int: tray.INT, type(None): tray.NONE, float: tray.FLOAT}
-FEW, MANY = 8, 1024  # items, from one look at the clock to the next
-SHORTLY_NS = 50_000
+_MANY = 1024  # items, from one look at the clock to the next
+_SHORTLY_NS, _LONG_NS = 250_000, 2_000_000  # that they take
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
@@ -48,6 +48,14 @@ def starred(fn: Callable[..., Any]) -> Callable[[Any], Any]:
 def called(fn: Callable[..., Any]) -> Callable[[Any], Any]:
     """The same where an item is both kinds of arguments."""
     return lambda item: fn(*item[0], **item[1])
+
+
+def until_next_look(few: int, took_ns: int) -> int:
+    """How many items it is to the next look at the clock, when so many took so long. Where one is
+    not short, it is one: so the row says when it began, and its value is told in time."""
+    if took_ns < _SHORTLY_NS:
+        return min(2 * few, _MANY)
+    return few if took_ns < _LONG_NS else 1
 
 
 class Odd:
@@ -83,7 +91,7 @@ def run(
     `word` is not what was `seen`; at the time `until`; at the end of the places. A value that they
     do not take is returned.
     """
-    at, few = 1, FEW
+    at, few = 1, 1
     last = len(places) - 1
     while at <= last:
         stop, before = min(few, last - at + 1) + at, monotonic_ns()
@@ -103,8 +111,7 @@ def run(
                 return None
         if at < stop:
             return None
-        if monotonic_ns() - before < SHORTLY_NS:
-            few = min(2 * few, MANY)
+        few = until_next_look(few, monotonic_ns() - before)
     return None
 
 
@@ -119,7 +126,7 @@ def run_without_values(
     until: int,
 ) -> Odd | None:
     """The same where they return None: the one place says how many have."""
-    at, few = 1, FEW
+    at, few = 1, 1
     while True:
         stop, before = few + at, monotonic_ns()
         current.cells[STARTED_NS] = before
@@ -138,8 +145,7 @@ def run_without_values(
                 return None
         if at < stop:
             return None
-        if monotonic_ns() - before < SHORTLY_NS:
-            few = min(2 * few, MANY)
+        few = until_next_look(few, monotonic_ns() - before)
 
 
 def _after_fork_in_child() -> None:

@@ -29,7 +29,7 @@ from andon._buffers.lending import lent, settle
 from andon._buffers.parcel import Parcel
 from andon._gate import gate
 from andon._plain import FORMAT, SCALARS, dumps, is_plain
-from andon._worker.lane import FEW, MANY, SHORTLY_NS, Odd
+from andon._worker.lane import Odd, until_next_look
 from andon._worker.state import current
 
 
@@ -51,7 +51,7 @@ def run(
     gate.user = False  # not yet: the first item is still to be unpickled
     cells, head, ends = current.cells, view.cells, view.ends
     at, end = 1, int(ends[0])
-    last, few = min(len(ends), count) - 1, FEW
+    last, few = min(len(ends), count) - 1, 1
     while at <= last:
         stop, before = min(few, last - at + 1) + at, monotonic_ns()
         cells[STARTED_NS] = before
@@ -103,6 +103,5 @@ def run(
                 return None
         if at < stop:
             return None
-        if monotonic_ns() - before < SHORTLY_NS:
-            few = min(2 * few, MANY)
+        few = until_next_look(few, monotonic_ns() - before)
     return None

@@ -57,12 +57,11 @@ class Overdue:
     def _look(self, worker: WorkerProcess, attempt: Attempt, since: float) -> None:
         """Nobody knew how long its items take. Is one of them long, or are there only many?"""
         if worker.attempt is attempt and worker.begun and worker.row.started_ns:
-            row, now = worker.row, time.monotonic()
-            ended = row.index - attempt.lo
-            if ended > 0 and now - row.started_ns / 1e9 < OVERDUE:
-                attempt.packed.seconds = (now - since) / ended
-                left = _TIMES * (attempt.hi - row.index) * attempt.packed.seconds
-                after = min(max(OVERDUE, left), _AT_MOST)
+            began, at = worker.row.started_ns / 1e9, worker.row.index
+            seconds = (began - since) / max(1, at - attempt.lo)  # of those that are over
+            if at > attempt.lo and time.monotonic() - began <= _TIMES * seconds:
+                attempt.packed.seconds = seconds
+                after = min(max(OVERDUE, _TIMES * (attempt.hi - at) * seconds), _AT_MOST)
                 self._call(worker, partial(self._ask, worker, attempt, after), after)
                 return
         self._ask(worker, attempt, OVERDUE)
