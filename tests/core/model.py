@@ -560,10 +560,6 @@ class World:
                 case ac.Resolve():
                     told.add(self.tasks[action.task].group)
                     self._resolved(action, pulled_before, reporting, failing)
-                case ac.TaskOver(task=number):
-                    task = self.tasks[number]
-                    assert not task.over and task.done == task.size, "S4"
-                    task.over = True
                 case ac.Send():
                     self._sent(action)
                 case ac.Split():
@@ -666,6 +662,8 @@ class World:
         assert a.count >= 1 and a.index == task.done, "S4: once each, and in order"
         task.done += a.count
         assert task.done <= task.size, "S4"
+        task.over = task.done == task.size
+        assert a.over is task.over, "S4"
         if reporting is not None and reporting.task == a.task and reporting.id not in self.tries:
             task.step = min(task.step, (task.size - task.done + 1) // 2)
         for item in range(task.index + a.index, task.index + task.done):

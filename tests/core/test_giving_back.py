@@ -32,14 +32,14 @@ def test_the_rest_is_sent_at_once_in_parts_for_all_workers() -> None:
     assert send == ac.Send(2, -1, 1, 4, 7, False)
     line.succeed(1, 2, 2)
     line.end(1)
-    assert [a.task for a in of(line.actions, ac.TaskOver)] == [10]
+    assert [a.task for a in of(line.actions, ac.Resolve) if a.over] == [10]
     assert of(line.actions, ac.Send)[-1] == ac.Send(3, -2, 1, 7, 9, False)
     line.succeed(2, 4, 3)
     line.end(2)
     line.succeed(3, 7, 2)
     line.end(3)
     line.leave()
-    assert [a.task for a in of(line.actions, ac.TaskOver)] == [10, -1, -2]
+    assert [a.task for a in of(line.actions, ac.Resolve) if a.over] == [10, -1, -2]
     outcomes = line.outcomes(10) + line.outcomes(-1) + line.outcomes(-2)
     assert [(a.index, a.count) for a in outcomes] == [(0, 2), (2, 2), (4, 3), (7, 2)]
 

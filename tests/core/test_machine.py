@@ -174,12 +174,12 @@ def line() -> Line:
 def test_a_task_runs_and_its_group_closes(line: Line) -> None:
     assert one(line.submit(10), ac.Send) == ac.Send(1, 10, 1, 0, 1, fatal=True)
     line.leave()
-    assert kinds(line.succeed(1)) == ["Resolve", "TaskOver"]
+    assert kinds(line.succeed(1)) == ["Resolve"]
     assert not line.is_closed()  # its worker is not idle yet
     assert kinds(line.end(1)) == ["GroupClosed"]
     assert line.closed() == ac.GroupClosed(1, Verdict.OK, None)
     assert line.outcome(10) == ac.Resolve(
-        10, 0, 1, OK, StoppedBy.RETURNED, True, False, "value 1.0"
+        10, 0, 1, OK, StoppedBy.RETURNED, True, False, "value 1.0", over=True
     )
 
 
@@ -327,7 +327,7 @@ def test_s4_every_item_has_one_outcome_and_the_counts_add_up() -> None:
     assert line.is_closed()
     assert as_of_now(stats) == Stats(submitted=5, succeeded=2, failed=2, cancelled=1)
     assert stats.done == stats.submitted
-    assert [a.task for a in of(line.actions, ac.TaskOver)] == [10, 11, 12]
+    assert [a.task for a in of(line.actions, ac.Resolve) if a.over] == [10, 11, 12]
 
 
 def test_s5_the_verdict_is_frozen_at_the_decision_and_the_group_closes_when_all_is_idle(
@@ -501,7 +501,7 @@ def test_s10_a_stopped_group_never_starts_anything_again(line: Line) -> None:
     line.stop()
     for task in (10, 11):
         actions = line.submit(task)
-        assert kinds(actions) == ["Resolve", "TaskOver"]
+        assert kinds(actions) == ["Resolve"]
         assert line.outcome(task).started is False
     assert not of(line.actions, ac.Send)
 
@@ -831,7 +831,7 @@ def test_s35_cancelling_a_pending_task_answers_at_once() -> None:
     line.open()
     line.submit(10)
     line.submit(11)
-    assert kinds(line.cancel(10)) == ["Resolve", "TaskOver"]
+    assert kinds(line.cancel(10)) == ["Resolve"]
     outcome = line.outcome(10)
     assert (outcome.state, outcome.started, outcome.cancel_requested) == (CANCELLED, False, True)
     assert line.reason_kind() is None  # never the group
@@ -844,7 +844,7 @@ def test_s35_cancelling_the_last_pending_task_closes_a_group_that_was_left() -> 
     line.open()
     line.submit(10)
     line.leave()
-    assert kinds(line.cancel(10)) == ["Resolve", "TaskOver", "GroupClosed"]
+    assert kinds(line.cancel(10)) == ["Resolve", "GroupClosed"]
     assert line.closed().verdict is Verdict.OK
 
 
@@ -922,7 +922,7 @@ def test_s42_a_broken_pool_fails_every_group_and_every_later_task(line: Line) ->
     assert line.outcome(11).started is False
     line.open(3)
     late = line.submit(30, 3)
-    assert kinds(late) == ["PullWord", "GroupStopping", "Resolve", "TaskOver"]
+    assert kinds(late) == ["PullWord", "GroupStopping", "Resolve"]
     assert one(late, ac.GroupStopping).payload == "the error"
     for attempt in (1, 2):
         line.die(attempt, ordered=True)
@@ -963,7 +963,7 @@ def test_a_spans_items_may_end_in_batches(line: Line) -> None:
     line.succeed(1, 0, 3)
     line.succeed(1, 3, 2)
     assert [(r.index, r.count) for r in line.outcomes(10)] == [(0, 3), (3, 2)]
-    assert len(of(line.actions, ac.TaskOver)) == 1
+    assert sum(a.over for a in of(line.actions, ac.Resolve)) == 1
 
 
 def test_the_rest_of_a_span_whose_worker_died_goes_to_another_worker() -> None:
@@ -1067,7 +1067,7 @@ def test_s4_a_group_closes_after_its_last_outcome_whatever_the_policy_decides(se
     line.cancel(10)
     if sent:
         line.end(1)
-    assert kinds(line.actions)[-3:] == ["Resolve", "TaskOver", "GroupClosed"]
+    assert kinds(line.actions)[-2:] == ["Resolve", "GroupClosed"]
     assert policy.seen == [CANCELLED]
 
 
@@ -1117,8 +1117,8 @@ def test_s39_a_policy_that_raises_stops_its_group_and_is_asked_no_more() -> None
         line.submit(task)
     assert kinds(line.succeed(1)) == [
         "PolicyFailed", "PullWord", "GroupStopping", "StopGroup",
-        "Resolve", "TaskOver",  # that waited
-        "Resolve", "TaskOver",
+        "Resolve",  # that waited
+        "Resolve",
     ]  # fmt: skip
     reason = one(line.actions, ac.GroupStopping).reason
     assert (reason.source, reason.message) == (0, "the policy raised ValueError: a slip")

@@ -81,7 +81,7 @@ class Resolve(Action):
 
     `timeout` is set where the task's own timeout ended it; `dead` where a worker's death did
     (`payload` then holds the facts of the death). `decides`: after this one the policy stopped the
-    group.
+    group. `over`: with these every item of the task is resolved.
     """
 
     task: int
@@ -95,13 +95,7 @@ class Resolve(Action):
     timeout: float | None = None
     dead: bool = False
     decides: bool = False
-
-
-@record()
-class TaskOver(Action):
-    """Every item of the task is resolved."""
-
-    task: int
+    over: bool = False
 
 
 @record()

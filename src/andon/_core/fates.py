@@ -17,7 +17,6 @@ from andon._core.actions import (
     Split,
     StopAttempt,
     StopGroup,
-    TaskOver,
 )
 from andon._core.moves import Moves
 from andon._core.records import GroupRecord, StopCause, TaskRecord
@@ -242,9 +241,10 @@ class Fates(Moves):
                     message = f"task {source} failed"
                 resolve.decides = group.reason is None
                 self._decide(group, ReasonKind.FAILURE, message, source, soon=soon, ahead=True)
-        self._out.append(resolve)
         if task.over:
             self._finish(task)
+            resolve.over = True
+        self._out.append(resolve)
 
     def _ask(self, group: GroupRecord, state: TaskState, source: int) -> tuple[Decision, str]:
         """What the policy answers; or that it cannot, which stops the group, and why."""
@@ -291,7 +291,6 @@ class Fates(Moves):
             trigger = TaskTrigger.SUCCEED
         self._move(task, trigger)
         del self._tasks[task.id]
-        self._out.append(TaskOver(task.id))
 
     def _release(self, task: TaskRecord, attempt: int) -> None:
         """The attempt is over: what it did not begin is cancelled, or goes back to the queue."""

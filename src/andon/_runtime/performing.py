@@ -167,12 +167,11 @@ class Performer:
                 case ac.Resolve():
                     task = self._tasks[action.task]
                     self._notices.append(partial(self._resolve, task, action))
-                case ac.TaskOver():
-                    over = self._tasks.pop(action.task)
-                    self._call_back(over)
-                    if over.attempt is not None:
-                        self._by_attempt.pop(over.attempt, None)
-                    self._notices.append(partial(self._over, over))
+                    if action.over:
+                        del self._tasks[action.task]
+                        self._call_back(task)
+                        if task.attempt is not None:
+                            self._by_attempt.pop(task.attempt, None)
                 case ac.Send():
                     self._send(action)
                 case ac.Split():
@@ -305,6 +304,8 @@ class Performer:
         if group.ahead and (resolve.decides or resolve.state is TaskState.FAILED):
             group.ahead = False
             self._notify(group)
+        if resolve.over:
+            self._over(task)
 
     def _over(self, task: Task) -> None:
         # References to arguments go as soon as they can.

@@ -9,8 +9,8 @@ Invariants
     after the board has named the item (S12, S13).
  3. An item that has used its token ends the run: so the next one begins with a clean row. Its own
     value finds the places closed, and is told by itself.
- 4. The clock is looked at every few items only, more of them where they are short. So the row may
-    say of one that it began when one shortly before it did.
+ 4. The clock is looked at before each item, or, where they are short, every few. So the row may say
+    of one that it began when one shortly before it did.
  5. A copy of the worker that a task has forked off, and that comes back from it, finds the places
     closed too: it writes nothing, and calls for no further item.
 """
