@@ -8,6 +8,7 @@ import enum
 import os
 import signal
 import sys
+import time
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -28,6 +29,11 @@ pytestmark = [pytest.mark.linux, pytest.mark.usefixtures("patient")]
 
 
 def same(item: Any) -> Any:
+    return item
+
+
+def slowly(item: Any) -> Any:
+    time.sleep(0.005)
     return item
 
 
@@ -304,6 +310,18 @@ def test_values_that_nobody_waits_for_may_come_late(
     with worker() as w:
         assert len(frames_of(w, same, values, flags=_wire.GATHERED)) == 1
         assert len(frames_of(w, same, values)) > 2
+
+
+@pytest.mark.parametrize("values", [[None] * 12, list(range(12)), ["a"] * 12])
+def test_values_of_long_items_do_not_wait_for_others(
+    values: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once an item of a run has taken longer than values may wait, they go on their way."""
+    monkeypatch.setattr("andon._worker.loop.PATIENCE_NS", 1_000_000)
+    with worker() as w:
+        frames = frames_of(w, slowly, values)
+        assert all(len(frame.value) <= 2 for frame in frames if frame.kind == _wire.VALUES)
+        assert len(frames) >= len(values) // 2
 
 
 @pytest.mark.parametrize("values", [[1, -2, 3], [None] * 4, [0.5, float("inf"), -0.0]])
