@@ -26,7 +26,7 @@ from benchmarks.speed.system import MB
 Values = dict[str, float]
 
 ARRAY = 8_000_000  # bytes
-_SLICES = 6  # each long enough for beginnings and ends not to count
+_SLICES = 6  # maps, of which the median counts: so no one moment of the machine decides
 _LENGTHS = [  # microseconds, how many: equal sums per worker, for two
     (1_000_000, 2),
     (100_000, 4),
