@@ -50,8 +50,8 @@ class Bench:
                 attempt = Attempt(action.attempt, ref, None, action.lo, action.hi, action.fatal)
                 self.engine.submit(attempt)
                 self.sent.append(attempt)
-            elif type(action) is ac.TaskOver:
-                self.over += 1
+            elif type(action) is ac.Resolve:
+                self.over += action.over
 
     def finish(self) -> None:
         """All that was sent succeeds, and what that sends, until nothing waits."""
