@@ -938,6 +938,15 @@ def test_s45_items_that_ended_before_their_span_was_killed_keep_their_values(lin
     assert line.states(10) == [OK, OK, FAILED, CANCELLED]  # fail_fast: the rest never starts
 
 
+def test_s48_the_end_of_a_task_is_traced_behind_its_outcome() -> None:
+    """So whoever reads the trace can ask for that."""
+    line = Line(tracing=True)
+    line.open()
+    line.submit(10)
+    assert kinds(line.succeed(1)) == ["Trace", "Resolve", "Trace"]
+    assert [t.index for t in of(line.actions, ac.Trace)] == [0, 0, 0]
+
+
 def test_s48_every_transition_is_traced() -> None:
     line = Line(tracing=True)
     line.open()

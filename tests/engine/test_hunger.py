@@ -83,21 +83,3 @@ def test_nobody_is_asked_while_all_are_at_work(start_method: str, stage: MakeSta
         assert back.index == 1 and sum(d.over(ident) for ident in idents) == 1
         go.release()
         d.until(lambda: all(d.over(ident) for ident in idents))
-
-
-def test_from_one_who_is_asked_early_nobody_learns_how_long_items_take(
-    start_method: str, stage: MakeStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The items that had ended by then may have ended long before."""
-    monkeypatch.setattr("andon._engines.local.overdue.OVERDUE", FOR_HOURS)
-    running, go = stage("running"), stage("go")
-    with driver(start_method, workers=2) as d:
-        both_up(d, stage)
-        work = partial(tasks.uneven, int, running, go)
-        packed = d.caps.pack(Call(work, items=list(enumerate([0.0, None, 0.0, 0.0]))))
-        ident = d.submit_packed(packed, 0, 4)
-        # It may be over: where it was asked before the second began.
-        d.until(lambda: any(isinstance(e, GivenBack | AttemptEnded) for e in d.of(ident)))
-        assert packed.seconds == 0.0
-        go.release()
-        d.finish(ident)

@@ -57,9 +57,9 @@ def test_answers_that_are_on_their_way_while_the_tray_is_looked_at(
 
 
 class Watched:
-    """A worker at a span of 100 items that nobody knows the length of, and what becomes of it."""
+    """A worker at a span of 100 items, given 60 seconds ago, and what becomes of it."""
 
-    def __init__(self, seconds: float = 0.0, ago: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         self.attempt = SimpleNamespace(lo=0, hi=100, packed=SimpleNamespace(seconds=seconds))
         self.row = SimpleNamespace(index=0, started_ns=time.monotonic_ns())
         self.worker: Any = SimpleNamespace(
@@ -69,10 +69,11 @@ class Watched:
         self.asked = 0
         overdue = Overdue(Timers(), lambda worker, frames: None)
         with pytest.MonkeyPatch.context() as patch:
-            given = time.monotonic() - ago
+            given = time.monotonic() - 60.0
             clock = SimpleNamespace(monotonic=lambda: given)
             patch.setattr("andon._engines.local.overdue.time", clock)
             overdue.watch(self.worker, cast(Any, self.attempt))
+        self.after = self.worker.watch.at - given
 
     def _asked(self, attempt: Any) -> None:
         assert attempt is self.attempt
@@ -87,27 +88,44 @@ class Watched:
         return float(self.worker.watch.at) - time.monotonic()
 
 
-@pytest.mark.parametrize(("ended", "for_"), [(1, 20.0), (50, 1.0)])
-def test_a_span_of_which_no_item_is_long_is_left_alone(ended: int, for_: float) -> None:
-    span = Watched(ago=60.0)
+# The last: of items so short that the clock is not looked at before each.
+@pytest.mark.parametrize(("ended", "for_"), [(1, 20.0), (50, 1.0), (95, 0.0)])
+def test_a_span_of_which_no_item_is_long_is_left_alone_for_a_while(
+    ended: int, for_: float
+) -> None:
+    span = Watched()
+    assert span.after == pytest.approx(OVERDUE)
     assert span.due(ended, for_) <= _AT_MOST and span.asked == 0
-    assert span.attempt.packed.seconds >= 0.99 * (60.0 - for_) / ended
     span.due(ended + 1, 0.0)
     assert span.asked == 1, "it was only a guess"
+    assert span.attempt.packed.seconds == 0.0, "and what is told of others"
+
+
+def test_an_item_that_has_hardly_begun_is_not_long() -> None:
+    """However short the others are: of such the row says when the first of several began."""
+    span = Watched()
+    span.attempt.hi = 10**9
+    span.due(10**8, 0.001)
+    assert span.asked == 0
+    other = Watched()
+    other.attempt.hi = 10**9
+    other.due(10**8, 1.0)
+    assert other.asked == 1
 
 
 @pytest.mark.parametrize(("ended", "for_"), [(0, 0.0), (2, 50.0), (50, 10.0)])
 def test_what_stands_behind_a_long_item_is_asked_for(ended: int, for_: float) -> None:
     """Or behind the first: of the others nobody knows anything."""
-    span = Watched(ago=60.0)
+    span = Watched()
     assert span.due(ended, for_) <= SETTLED
-    assert span.asked == 1 and span.attempt.packed.seconds == 0.0
+    assert span.asked == 1
 
 
 def test_a_span_that_takes_longer_than_is_known_is_taken_apart() -> None:
-    span = Watched(seconds=1e-6)
+    span = Watched(seconds=0.001)
+    assert span.after == pytest.approx(2.5 * 100 * 0.001)
     span.due(50, 0.0)
-    assert span.asked == 1 and span.attempt.packed.seconds == 1e-6
+    assert span.asked == 1
 
 
 def test_S35_an_only_item_that_is_to_be_stopped_says_where_it_is_once_it_has_begun(

@@ -18,9 +18,11 @@ import pytest
 import andon
 from andon import Cancelled, _wire
 from andon._board import tray
+from andon._board.row import STARTED_NS
 from andon._gate import gate
 from andon._pickling import loads
 from andon._plain import is_within
+from andon._worker import lane
 from andon._worker.signals import INTERRUPT_SIGNAL
 from andon._worker.state import current
 from tests.unit.worker_harness import Worker, worker
@@ -35,6 +37,11 @@ def same(item: Any) -> Any:
 def slowly(item: Any) -> Any:
     time.sleep(0.005)
     return item
+
+
+def when_it_began(of: Any, item: int) -> Any:
+    time.sleep(0.003)
+    return of(current.cells[STARTED_NS])
 
 
 def summed(a: int, b: int) -> int:
@@ -316,12 +323,26 @@ def test_values_that_nobody_waits_for_may_come_late(
 def test_values_of_long_items_do_not_wait_for_others(
     values: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once an item of a run has taken longer than values may wait, they go on their way."""
+    """Once an item has taken longer than its value may wait, that does not wait for the next."""
     monkeypatch.setattr("andon._worker.loop.PATIENCE_NS", 1_000_000)
     with worker() as w:
         frames = frames_of(w, slowly, values)
-        assert all(len(frame.value) <= 2 for frame in frames if frame.kind == _wire.VALUES)
-        assert len(frames) >= len(values) // 2
+        assert [len(frame.value) for frame in frames[:-1]] == [1] * (len(values) - 1)
+
+
+def test_items_in_a_lane_are_counted_to_the_next_look_at_the_clock() -> None:
+    """Few of them, where they are long: so the row says when the one that runs began."""
+    assert lane.until_next_look(1, 0) == 2 and lane.until_next_look(8, 249_999) == 16
+    assert lane.until_next_look(1024, 0) == 1024
+    assert lane.until_next_look(8, 250_000) == 8 and lane.until_next_look(1, 250_000) == 1
+    assert lane.until_next_look(1024, 2_000_000) == 1
+
+
+@pytest.mark.parametrize("of", [int, str])
+def test_the_row_says_when_each_long_item_of_a_lane_began(of: Any) -> None:
+    with worker() as w:
+        (frame,) = frames_of(w, partial(when_it_began, of), list(range(6)))
+        assert len(set(frame.value)) == 6
 
 
 @pytest.mark.parametrize("values", [[1, -2, 3], [None] * 4, [0.5, float("inf"), -0.0]])

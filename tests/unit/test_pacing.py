@@ -64,14 +64,6 @@ def test_a_size_that_was_asked_for_is_kept_to() -> None:
     assert pace.seconds == 1e-6
 
 
-def test_how_long_a_span_of_that_size_takes_is_expected_all_the_same() -> None:
-    map_ = paced(1000, 100)
-    map_.sent(PACKED, 0)
-    assert map_.expected(100) == 0.0
-    map_.measured(1e-3)
-    assert map_.expected(100) == pytest.approx(0.1) and map_.next_span(100) == 100
-
-
 @pytest.mark.parametrize("slots", [2, 8, 64])
 def test_brief_items_wake_no_more_workers_than_there_are_cores(slots: int) -> None:
     map_ = paced(100_000, slots=slots)

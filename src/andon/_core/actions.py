@@ -136,11 +136,12 @@ class GroupClosed(Action):
 
 @record()
 class Trace(Action):
-    """One transition (S48)."""
+    """One transition (S48). `index`: the number that the task has in its group."""
 
     at: float
     group: int
     task: int | None
+    index: int | None
     attempt: int | None
     before: str
     after: str

@@ -241,10 +241,10 @@ class Fates(Moves):
                     message = f"task {source} failed"
                 resolve.decides = group.reason is None
                 self._decide(group, ReasonKind.FAILURE, message, source, soon=soon, ahead=True)
+        resolve.over = task.over
+        self._out.append(resolve)
         if task.over:
             self._finish(task)
-            resolve.over = True
-        self._out.append(resolve)
 
     def _ask(self, group: GroupRecord, state: TaskState, source: int) -> tuple[Decision, str]:
         """What the policy answers; or that it cannot, which stops the group, and why."""

@@ -31,9 +31,8 @@ class Moves:
             raise self._bug(task, f"task {task.id} is {before}: it cannot {trigger.value}")
         task.state = after
         if self.tracing and before is not after:
-            self._out.append(
-                Trace(self._now, task.group.id, task.id, task.attempt, before, after, trigger.value)
-            )
+            where = task.group.id, task.id, task.index, task.attempt
+            self._out.append(Trace(self._now, *where, before, after, trigger.value))
 
     def _move_group(
         self, group: GroupRecord, trigger: GroupTrigger, why: Reason | None = None
@@ -46,7 +45,7 @@ class Moves:
         group.state = after
         if self.tracing and (before is not after or why is not None):  # later reasons too (S8)
             cause = trigger.value if why is None else str(why)
-            self._out.append(Trace(self._now, group.id, None, None, before, after, cause))
+            self._out.append(Trace(self._now, group.id, None, None, None, before, after, cause))
 
     def _wrong(self, message: str) -> InternalError:
         return InternalError(message, story=tuple(self._story))

@@ -80,13 +80,11 @@ class Pacing:
         """So long has an item taken; so many bytes are large in its result."""
         if size is not None:
             self._result_size = size
-        self._measured = True
-        if self.fixed:
-            self._seconds = seconds
-            return
-        if self._pace is not None:
-            self._pace.seconds = seconds
-        self._fit(seconds)
+        if not self.fixed:
+            self._measured = True
+            if self._pace is not None:
+                self._pace.seconds = seconds
+            self._fit(seconds)
 
     def _fit(self, seconds: float) -> None:
         self._seconds = seconds

@@ -210,9 +210,7 @@ class Performer:
                     group.verdict = action.verdict
                     self._notices.append(partial(self._closed, group))
                 case ac.Trace():
-                    traced = self._tasks.get(action.task or 0)
-                    index = None if traced is None else traced.index
-                    self._notices.append(partial(self._tell_trace, action, index))
+                    self._notices.append(partial(self._tell_trace, action))
         for attempt in given_back:
             self._take(ev.AttemptEnded(attempt))
 
@@ -284,10 +282,10 @@ class Performer:
                 self._deliverer = 0
                 self._delivery.release()
 
-    def _tell_trace(self, t: ac.Trace, index: int | None) -> None:
+    def _tell_trace(self, t: ac.Trace) -> None:
         assert self._trace is not None
         try:
-            self._trace(TraceEvent(t.at, t.group, index, t.attempt, t.before, t.after, t.cause))
+            self._trace(TraceEvent(t.at, t.group, t.index, t.attempt, t.before, t.after, t.cause))
         except BaseException:  # a reader of the trace never touches what it reads about
             complain("a trace function raised")
 

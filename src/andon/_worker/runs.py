@@ -62,7 +62,9 @@ class Runs(Answers):
             current.lane = places
             if not current.cut_short() and not current.used:
                 look = current.quick, word, seen
-                until = time.monotonic_ns() + self._outbox.patience_ns
+                until, patience = time.monotonic_ns(), self._outbox.patience_ns
+                # Who took longer than a value may wait is told alone: so may the next one take.
+                until = 0 if until - started * 1e9 > patience else until + patience
                 if packed:
                     how = loads if pickled else None, self._pickling.dumps
                     args = fn, items, *how, tray, hi - first, places, *look, until

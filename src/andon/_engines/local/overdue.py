@@ -1,7 +1,9 @@
-"""Spans that take long: in such a one some item is long, and none of the others may wait for it.
+"""Spans that take long: where some item is long, none of the others may wait for it.
 
-    given ── OVERDUE ──▶ asked to yield ── SETTLED ──▶ what it has not begun is given back,
-                                                       what it has ended is told from its tray
+    given ─┬─ 2.5 times what it should take ───────────────────────┬─▶ asked to yield
+           └─ nobody knows: OVERDUE ─┬─ an item is long ───────────┤          │ SETTLED
+                                     └─ none is: _AT_MOST longer ──┘          ▼
+                what it has not begun is given back, what it has ended is told from its tray
 
 A worker looks for the order to yield before it begins each item. Once the order has settled, what
 it has not begun by then it never will in this attempt; nobody need wait for it to say so.
@@ -21,7 +23,8 @@ from andon._engines.port import Attempt
 
 OVERDUE = 0.02  # seconds, at least
 _TIMES = 2.5  # what a span should take
-_AT_MOST = 0.25  # seconds, where that is only guessed
+_LONG = 0.005  # seconds: an item that runs for less is not called long
+_AT_MOST = 0.1  # seconds more for a span of which that is only guessed: others may want the worker
 SETTLED = 0.002  # then whatever a worker has read or written before an order has been seen
 
 
@@ -59,8 +62,7 @@ class Overdue:
         if worker.attempt is attempt and worker.begun and worker.row.started_ns:
             began, at = worker.row.started_ns / 1e9, worker.row.index
             seconds = (began - since) / max(1, at - attempt.lo)  # of those that are over
-            if at > attempt.lo and time.monotonic() - began <= _TIMES * seconds:
-                attempt.packed.seconds = seconds
+            if at > attempt.lo and time.monotonic() - began <= max(_LONG, _TIMES * seconds):
                 after = min(max(OVERDUE, _TIMES * (attempt.hi - at) * seconds), _AT_MOST)
                 self._call(worker, partial(self._ask, worker, attempt, after), after)
                 return
