@@ -63,7 +63,7 @@ class Runs(Answers):
             if not current.cut_short() and not current.used:
                 look = current.quick, word, seen
                 until, patience = time.monotonic_ns(), self._outbox.patience_ns
-                # Who took longer than a value may wait is told alone: so may the next one take.
+                # The next item may take as long as this one did: its value does not wait for that.
                 until = 0 if until - started * 1e9 > patience else until + patience
                 if packed:
                     how = loads if pickled else None, self._pickling.dumps
