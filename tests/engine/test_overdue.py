@@ -88,7 +88,6 @@ class Watched:
         return float(self.worker.watch.at) - time.monotonic()
 
 
-# The last: of items so short that the clock is not looked at before each.
 @pytest.mark.parametrize(("ended", "for_"), [(1, 20.0), (50, 1.0), (95, 0.0)])
 def test_a_span_of_which_no_item_is_long_is_left_alone_for_a_while(
     ended: int, for_: float

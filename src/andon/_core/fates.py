@@ -243,7 +243,7 @@ class Fates(Moves):
                 self._decide(group, ReasonKind.FAILURE, message, source, soon=soon, ahead=True)
         resolve.over = task.over
         self._out.append(resolve)
-        if task.over:
+        if resolve.over:
             self._finish(task)
 
     def _ask(self, group: GroupRecord, state: TaskState, source: int) -> tuple[Decision, str]:

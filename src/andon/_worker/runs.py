@@ -62,9 +62,9 @@ class Runs(Answers):
             current.lane = places
             if not current.cut_short() and not current.used:
                 look = current.quick, word, seen
-                until, patience = time.monotonic_ns(), self._outbox.patience_ns
+                now, patience = time.monotonic_ns(), self._outbox.patience_ns
                 # The next item may take as long as this one did: its value does not wait for that.
-                until = 0 if until - started * 1e9 > patience else until + patience
+                until = 0 if now - started * 1e9 > patience else now + patience
                 if packed:
                     how = loads if pickled else None, self._pickling.dumps
                     args = fn, items, *how, tray, hi - first, places, *look, until
