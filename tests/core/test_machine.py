@@ -206,6 +206,21 @@ def test_waiting_groups_are_served_in_turn() -> None:
     assert [a.task for a in of(line.actions, ac.Send)] == [10, 20, 11, 21, 12, 22]
 
 
+def test_a_worker_is_wanted_where_a_task_of_another_group_waits() -> None:
+    line = Line(slots=1)
+    for group in (1, 2):
+        line.open(group)
+    wanted = line.machine.is_wanted
+    line.submit(10, 1)
+    assert not wanted(1) and not wanted(2), "none waits"
+    line.submit(11, 1)
+    assert not wanted(1) and wanted(2)
+    line.submit(20, 2)
+    assert wanted(1) and wanted(2)
+    line.stop(group=1)
+    assert wanted(1) and not wanted(2)
+
+
 def test_fewer_slots_take_effect_as_attempts_end(line: Line) -> None:
     for task in (10, 11, 12):
         line.submit(task)

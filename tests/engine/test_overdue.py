@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from andon._core.events import GivenBack, Succeeded
-from andon._engines.local.overdue import _AT_MOST, OVERDUE, SETTLED, Overdue
+from andon._engines.local.overdue import _PAUSE, OVERDUE, SETTLED, Overdue
 from andon._engines.local.timers import Timers
 from andon._worker.outbox import PATIENCE_NS
 from tests.engine import tasks
@@ -60,14 +60,17 @@ class Watched:
     """A worker at a span of 100 items, given 60 seconds ago, and what becomes of it."""
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self.attempt = SimpleNamespace(lo=0, hi=100, packed=SimpleNamespace(seconds=seconds))
+        self.attempt = SimpleNamespace(
+            lo=0, hi=100, packed=SimpleNamespace(seconds=seconds), group=SimpleNamespace(id=7)
+        )
         self.row = SimpleNamespace(index=0, started_ns=time.monotonic_ns())
         self.worker: Any = SimpleNamespace(
             attempt=self.attempt, dead_at=None, begun=True, row=self.row, watch=None
         )
         self.worker.ask_to_yield = self._asked
         self.asked = 0
-        overdue = Overdue(Timers(), lambda worker, frames: None)
+        self.wanted_by: set[int] = set()  # groups
+        overdue = Overdue(Timers(), lambda worker, frames: None, self._is_wanted)
         with pytest.MonkeyPatch.context() as patch:
             given = time.monotonic() - 60.0
             clock = SimpleNamespace(monotonic=lambda: given)
@@ -79,6 +82,9 @@ class Watched:
         assert attempt is self.attempt
         self.asked += 1
 
+    def _is_wanted(self, group: int) -> bool:
+        return bool(self.wanted_by - {group})
+
     def due(self, ended: int, for_: float) -> float:
         """The timer is due, with so many items over, and one that runs for so many seconds; when
         the next one is, from now on."""
@@ -89,15 +95,29 @@ class Watched:
 
 
 @pytest.mark.parametrize(("ended", "for_"), [(1, 20.0), (50, 1.0), (95, 0.0)])
-def test_a_span_of_which_no_item_is_long_is_left_alone_for_a_while(
+def test_a_span_of_which_no_item_is_long_is_left_alone_until_others_want_its_worker(
     ended: int, for_: float
 ) -> None:
     span = Watched()
+    span.wanted_by = {8}  # each group has its turn for a moment
     assert span.after == pytest.approx(OVERDUE)
-    assert span.due(ended, for_) <= _AT_MOST and span.asked == 0
-    span.due(ended + 1, 0.0)
-    assert span.asked == 1, "it was only a guess"
+    assert span.due(ended, for_) <= _PAUSE and span.asked == 0
+    span.wanted_by = {7}
+    for more in range(1, 4):
+        assert 0 < span.due(ended + more, 0.0) <= _PAUSE and span.asked == 0
+    span.wanted_by = {7, 8}
+    span.due(ended + 4, 0.0)
+    assert span.asked == 1
     assert span.attempt.packed.seconds == 0.0, "and what is told of others"
+
+
+def test_a_span_that_was_left_alone_is_asked_for_what_stands_behind_a_long_item() -> None:
+    span = Watched()
+    span.due(50, 0.0)
+    span.due(60, 0.0)
+    assert span.asked == 0
+    assert span.due(70, 10.0) <= SETTLED
+    assert span.asked == 1
 
 
 def test_an_item_that_has_hardly_begun_is_not_long() -> None:

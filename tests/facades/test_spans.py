@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +249,23 @@ def test_spans_are_shorter_where_others_wait_for_the_workers(
     most = pacing._SHARED if shared else pacing._LONG
     assert max(call.seconds for call in sent if len(call.items) > 1) <= most
     assert sum(len(call.items) for call in sent) == 10_000
+
+
+def finds(path: str) -> bool:
+    if os.path.exists(path):
+        return True
+    time.sleep(0.001)
+    return False
+
+
+def test_a_call_of_another_group_does_not_wait_for_the_whole_of_a_span(tmp_path: Path) -> None:
+    """None of whose items is long: it is left alone only while nobody else wants its worker."""
+    path = str(tmp_path / "called")
+    with andon.Pool(1) as pool, andon.TaskGroup(pool=pool) as spans:
+        found = spans.imap(finds, [path] * 30_000, chunksize=30_000)
+        with andon.TaskGroup(pool=pool) as calls:
+            calls.submit(Path.touch, Path(path))
+        assert list(found)[-1], "the call came before the last item"
 
 
 def same(item: Any) -> Any:

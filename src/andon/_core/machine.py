@@ -85,6 +85,10 @@ class Machine(Fates):
         """When the next `Ticked` is due; None: never."""
         return self._timers.next_at()
 
+    def is_wanted(self, group: int) -> bool:
+        """Does a task of another group than this wait?"""
+        return len(self._ready) > (group in self._ready)
+
     # Events of users, timers and parents ---------------------------------------------------------
 
     def _group_opened(self, e: ev.GroupOpened) -> None:

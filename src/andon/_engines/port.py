@@ -68,7 +68,8 @@ class Call:
 
 @record()
 class Config:
-    """How a pool was asked to be."""
+    """How a pool was asked to be, and what the runtime lends to its engine: the `lock`, and, under
+    it, `wanted(group)`: does a task of another group wait?"""
 
     workers: int
     start_method: str = "forkserver"
@@ -79,6 +80,7 @@ class Config:
     prestart: bool = False
     env: dict[str, str | None] = made(default_factory=dict)  # over the parent's; None: not there
     lock: Any = made(default_factory=make_lock)
+    wanted: Callable[[int], bool] = lambda group: True
 
 
 class Frozen:

@@ -58,6 +58,7 @@ class Performer:
         self._engine = engine
         self._trace = trace
         self._machine = Machine(tracing=trace is not None)
+        config.wanted = self._machine.is_wanted
         self._halted = False
         self._groups: dict[int, Group] = {}
         self._tasks: dict[int, Task] = {}

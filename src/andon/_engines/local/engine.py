@@ -90,7 +90,7 @@ class LocalEngine:
                 self._next,
                 config.max_tasks_per_worker,
             )
-            self._overdue = Overdue(self._timers, self._ledger.fresh)
+            self._overdue = Overdue(self._timers, self._ledger.fresh, config.wanted)
             self._hunger = Hunger(self._timers, self._overdue.ask)
             self._crew = Crew(
                 config,

@@ -1,9 +1,10 @@
 """Spans that take long: where some item is long, none of the others may wait for it.
 
-    given ─┬─ 2.5 times what it should take ───────────────────────┬─▶ asked to yield
-           └─ nobody knows: OVERDUE ─┬─ an item is long ───────────┤          │ SETTLED
-                                     └─ none is: _AT_MOST longer ──┘          ▼
-                what it has not begun is given back, what it has ended is told from its tray
+    given ─┬─ 2.5 times what it should take ────────────────────────────┬─▶ asked to yield
+           └─ nobody knows: OVERDUE ─┬─ an item is long, or it was ─────┤          │ SETTLED
+                     ▲               │  left alone and others wait ─────┘          ▼
+                     └─── _PAUSE ────┴─ else                       what it has not begun is given
+                                                      back, what it has ended is told from its tray
 
 A worker looks for the order to yield before it begins each item. Once the order has settled, what
 it has not begun by then it never will in this attempt; nobody need wait for it to say so.
@@ -24,16 +25,23 @@ from andon._engines.port import Attempt
 OVERDUE = 0.02  # seconds, at least
 _TIMES = 2.5  # what a span should take
 _LONG = 0.005  # seconds: an item that runs for less is not called long
-_AT_MOST = 0.1  # seconds more for a span of which that is only guessed: others may want the worker
+_PAUSE = 0.1  # seconds, at most, between two looks: others may have come who want the worker
 SETTLED = 0.002  # then whatever a worker has read or written before an order has been seen
 
 
 class Overdue:
-    """Watches the spans of one engine. `tell` takes frames that were found in a tray."""
+    """Watches the spans of one engine. `tell` takes frames that were found in a tray; `wanted`
+    says whether others than this group wait for a worker."""
 
-    def __init__(self, timers: Timers, tell: Callable[[WorkerProcess, list[Frame]], None]) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        tell: Callable[[WorkerProcess, list[Frame]], None],
+        wanted: Callable[[int], bool],
+    ) -> None:
         self._timers = timers
         self._tell = tell
+        self._wanted = wanted
         self._given_back: list[Event] = []
 
     def watch(self, worker: WorkerProcess, attempt: Attempt) -> None:
@@ -57,14 +65,18 @@ class Overdue:
         events, self._given_back = self._given_back, []
         return events
 
-    def _look(self, worker: WorkerProcess, attempt: Attempt, since: float) -> None:
+    def _look(
+        self, worker: WorkerProcess, attempt: Attempt, since: float, again: bool = False
+    ) -> None:
         """Nobody knew how long its items take. Is one of them long, or are there only many?"""
-        if worker.attempt is attempt and worker.begun and worker.row.started_ns:
+        if again and self._wanted(attempt.group.id):
+            pass
+        elif worker.attempt is attempt and worker.begun and worker.row.started_ns:
             began, at = worker.row.started_ns / 1e9, worker.row.index
             seconds = (began - since) / max(1, at - attempt.lo)  # of those that are over
             if at > attempt.lo and time.monotonic() - began <= max(_LONG, _TIMES * seconds):
-                after = min(max(OVERDUE, _TIMES * (attempt.hi - at) * seconds), _AT_MOST)
-                self._call(worker, partial(self._ask, worker, attempt, after), after)
+                after = min(max(OVERDUE, _TIMES * (attempt.hi - at) * seconds), _PAUSE)
+                self._call(worker, partial(self._look, worker, attempt, since, True), after)
                 return
         self._ask(worker, attempt, OVERDUE)
 
