@@ -128,10 +128,10 @@ def test_S6_a_word_that_is_pulled_while_the_caller_looks_for_an_answer_is_heard(
 def test_where_one_call_is_made_at_a_time_the_caller_lingers(
     driven: andon.ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[bool] = []
+    looks: list[Any] = []
     look = linger.linger
 
-    def noted(come: Callable[[], bool]) -> bool:
+    def noted(come: Callable[[], Any]) -> Any:
         looks.append(look(come))
         return looks[-1]
 

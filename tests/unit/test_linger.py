@@ -49,11 +49,24 @@ def test_it_ends_in_time_and_gives_way_between_two_looks(
     assert seen == ["look", "yield"] * 3 + ["look"]
 
 
-def looks(which: Lone) -> int:
-    """How often it looks, if the answer comes with the second look."""
-    seen: list[int] = []
-    which.linger(lambda: seen.append(1) or len(seen) > 1)  # type: ignore[func-returns-value]
-    return len(seen)
+class Poller:
+    """One by which the answer comes with the second look, or as soon as one waits."""
+
+    def __init__(self) -> None:
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None) -> list[Any]:
+        self.waits.append(timeout)
+        return ["answer"] if timeout != 0 or len(self.waits) > 1 else []
+
+
+def looks(which: Lone, *, awaited: bool = True, timeout: float | None = None) -> int:
+    """How often it looks for the answer, before it waits or has it."""
+    poller: Any = Poller()
+    if awaited:
+        which.linger()
+    assert which.wait(poller, timeout) == (["answer"] if timeout != 0 else [])
+    return sum(each == 0 for each in poller.waits)
 
 
 def test_only_a_call_that_is_alone_is_lone() -> None:
@@ -61,6 +74,30 @@ def test_only_a_call_that_is_alone_is_lone() -> None:
     assert lones.given(CALL, alone=True) == _wire.LONE and looks(lones) == 2
     assert lones.given(CALL, alone=False) == 0 and looks(lones) == 0
     assert lones.given(SPAN, alone=True) == 0 and looks(lones) == 0
+
+
+def test_it_lingers_once_for_each_time_that_somebody_waits_for_it() -> None:
+    lones = Lone()
+    lones.given(CALL, alone=True)
+    assert looks(lones, awaited=False) == 0
+    assert looks(lones) == 2
+    assert looks(lones, awaited=False) == 0
+
+
+def test_S6_what_it_finds_is_handed_on(clock: Clock) -> None:
+    """The bell rings once: who looked would have heard it for the one who waits."""
+    lones = Lone()
+    lones.given(CALL, alone=True)
+    clock.step = linger.LINGER  # the first look is in vain: it sleeps
+    lones.linger()
+    poller: Any = Poller()
+    assert lones.wait(poller, 5.0) == ["answer"] and poller.waits == [0.0, 5.0]
+
+
+def test_who_must_not_wait_looks_once() -> None:
+    lones = Lone()
+    lones.given(CALL, alone=True)
+    assert looks(lones, timeout=0) == 1
 
 
 def test_nobody_lingers_for_what_is_over() -> None:

@@ -118,8 +118,8 @@ class Capabilities:
     want. `dismiss()`: no more work is expected, so idle workers may leave; should
     some come all the same, it gets others. Called with the runtime's lock held; never blocks.
     `leaving()`: are workers that were asked to leave still to send what they have for others?
-    `linger()` may be called before a `pump`, by who waits for a result: one that is likely to come
-    at once is waited for without sleeping, a fraction of a millisecond at most.
+    `linger()` may be called before a `pump`, by who waits for a result: where it is likely to come
+    at once, that pump does not sleep at first, for a fraction of a millisecond at most.
     """
 
     slots: int

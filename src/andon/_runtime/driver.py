@@ -154,8 +154,7 @@ class Driver:
                 bridge.driven = self._runtime
             runtime, pause = self._runtime, SOON if on_main else math.inf
             try:
-                if self._open and not ready():
-                    runtime.capabilities.linger()
+                runtime.capabilities.linger()
                 while not ready() and self._open and not (mine and gate.deferred is not None):
                     left = pause
                     if deadline is not None:

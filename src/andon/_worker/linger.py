@@ -12,6 +12,9 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LINGER = 0.0002  # seconds
 WORTH = 0.0003  # that a wait may take and lingering would have been worth it: to wake is in it
@@ -21,11 +24,10 @@ clock = time.perf_counter  # `monotonic` ticks every 15 ms on some systems
 give_way: Callable[[], object] = getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
-def linger(come: Callable[[], bool]) -> bool:
-    """Has something `come`, within LINGER? It is asked again and again, and does not wait."""
+def linger(come: Callable[[], T]) -> T:
+    """What has `come`, within LINGER; else nothing. It is asked again and again, and does not
+    wait."""
     end = clock() + LINGER
-    while not come():
-        if clock() >= end:
-            return False
+    while not (news := come()) and clock() < end:
         give_way()
-    return True
+    return news

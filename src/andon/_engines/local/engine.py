@@ -141,7 +141,7 @@ class LocalEngine:
             preparing=self._crew.preparing,
             dismiss=self._dismiss,
             leaving=self._crew.leaving,
-            linger=partial(self._lone.linger, self._poller.has_news),
+            linger=self._lone.linger,
         )
 
     def submit(self, attempt: Attempt) -> None:
@@ -208,7 +208,7 @@ class LocalEngine:
         with self._config.lock:
             timeout = self._patience(timeout)
             self._waiting = timeout != 0
-        handlers = self._poller.wait(timeout)
+        handlers = self._lone.wait(self._poller, timeout)
         with self._config.lock:
             self._waiting = False
             for handle in handlers:

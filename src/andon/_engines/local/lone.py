@@ -5,9 +5,11 @@ Its caller most often waits for it, and its worker for the next: both linger (`_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from andon import _wire
+from andon._engines.local.system import Poller
+from andon._engines.local.timers import Handler
 from andon._engines.port import Attempt
 from andon._worker import linger
 
@@ -18,6 +20,7 @@ class Lone:
     def __init__(self) -> None:
         self._since: float | None = None
         self._worth = True  # the last one was short
+        self._awaited = False  # by who pumps next
 
     def given(self, attempt: Attempt, *, alone: bool) -> int:
         """A worker is being given this: the flags for it."""
@@ -33,7 +36,15 @@ class Lone:
             self._worth = linger.clock() - self._since < linger.WORTH
             self._since = None
 
-    def linger(self, come: Callable[[], bool]) -> None:
-        """Its caller is about to wait."""
-        if self._since is not None and self._worth:
-            linger.linger(come)
+    def linger(self) -> None:
+        """Who pumps next waits for it."""
+        self._awaited = True
+
+    def wait(self, poller: Poller, timeout: float | None) -> list[Handler]:
+        """As the poller's; but its caller lingers before he sleeps."""
+        awaited, self._awaited = self._awaited, False
+        if awaited and self._worth and self._since is not None and timeout != 0:
+            handlers = linger.linger(partial(poller.wait, 0.0))
+            if handlers:
+                return handlers
+        return poller.wait(timeout)

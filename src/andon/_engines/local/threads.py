@@ -113,10 +113,6 @@ class Poller:
             pass
         return list(found)
 
-    def has_news(self) -> bool:
-        """Would `wait` come back at once?"""
-        return not self._ready.empty()
-
     def _note(self, ready: int | Handler | None, found: dict[Handler, None]) -> None:
         handler = self._handlers.get(ready) if isinstance(ready, int) else ready
         if handler is not None:

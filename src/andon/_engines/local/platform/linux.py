@@ -30,8 +30,6 @@ class Poller:
         with descriptors.guard:
             self._epoll = descriptors.keep(select.epoll())
             self._wake_fd = descriptors.keep(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        self._looker = select.poll()
-        self._looker.register(self._epoll, select.POLLIN)
         self._handlers: dict[int, Handler] = {}
         # Reentrant: the handler of Ctrl-C wakes, and may come in the middle of a wake.
         self._wake_lock = threading.RLock()
@@ -68,10 +66,6 @@ class Poller:
         ready = self._epoll.poll(-1 if timeout is None else timeout)
         handlers = self._handlers
         return [h for fd, _ in ready if (h := handlers.get(fd)) is not None]
-
-    def has_news(self) -> bool:
-        """Would `wait` come back at once? To ask the epoll itself would take its edges away."""
-        return bool(self._looker.poll(0))
 
     def take(self, fd: int) -> bytes:
         """Some of what is there to read; empty: nothing now."""

@@ -84,10 +84,6 @@ class Poller:
                 self._masks.pop(fd, None)
         return soon + [handler for _, handler in found]
 
-    def has_news(self) -> bool:
-        """Would `wait` come back at once?"""
-        return bool(self._poll(0))
-
     def _poll(self, timeout: float | None) -> list[tuple[int, int]]:
         poll = select.poll()
         for fd, mask in list(self._masks.items()):
