@@ -51,7 +51,7 @@ _RANK = {
 # What a copy of a machine has to copy; `clone_machine` refuses a machine that has grown a field.
 _MACHINE_FIELDS = {
     "tracing", "slots", "broken", "groups", "_tasks", "_attempts", "_ready", "_timers",
-    "_next_attempt", "_next_part", "_now", "_story", "_out", "_handlers",
+    "_next_attempt", "_next_part", "_now", "_story", "_out", "_handlers", "wake_at",
 }  # fmt: skip
 
 

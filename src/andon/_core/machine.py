@@ -23,6 +23,7 @@ Invariants, checked by `check_invariants()`:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from andon._core import events as ev
@@ -48,6 +49,8 @@ class Machine(Fates):
         self.slots = 0
         self.broken: Any = None
         self._timers = Timers(self._timer_counts, lambda: len(self._attempts) + len(self.groups))
+        # When the next `Ticked` is due; None: never. Asked after every event, and so not wrapped.
+        self.wake_at: Callable[[], float | None] = self._timers.next_at
         self._next_attempt = 1
         self._handlers = {
             ev.GroupOpened: self._group_opened,
@@ -80,10 +83,6 @@ class Machine(Fates):
         # Not kept until the next one: what was decided holds results.
         out, self._out = self._out, []
         return out
-
-    def wake_at(self) -> float | None:
-        """When the next `Ticked` is due; None: never."""
-        return self._timers.next_at()
 
     def is_wanted(self, group: int) -> bool:
         """Does a task of another group than this wait?"""
@@ -343,8 +342,8 @@ class Machine(Fates):
         return task
 
     def _item(self, ident: int, index: int, event: ev.Event) -> TaskRecord:
-        task = self._attempt(ident, event)
-        if index != task.lo or task.reported:
+        task = self._attempts.get(ident) or self._attempt(ident, event)
+        if index != task.lo or index >= task.hi:
             raise self._bug(task, f"{event}, but item {task.lo} of {task.size} is the next")
         return task
 

@@ -63,12 +63,12 @@ class Calls:
         "_all",
         "_bundle",
         "_count",
+        "_fits",
         "_most",
         "_new",
         "_pace",
         "_slots",
         "_waiting",
-        "_worth",
         "ahead",
         "flow",
         "handing",
@@ -83,7 +83,8 @@ class Calls:
         self._all = waiting
         self._waiting: deque[Future[Any]] = deque()
         self._count = 0  # of those that wait, less those that were dropped
-        self._most = self._worth = 1  # in a bundle: at most, and however many workers there are
+        self._most = 1  # in a bundle
+        self._fits = 1  # so many take as long as one may take
         self._new = True  # nothing of it was measured yet
         self.ahead: Task | None = None
         self.flow = Flow(holds=self._bundle is not None and self._slots > HARDLY_ANY)
@@ -119,10 +120,12 @@ class Calls:
         """
         futures: list[Future[Any]] = []
         packed = next(self._take(futures, 1), None)
-        self._find_pace(packed)
+        if self._new:
+            self._find_pace(packed)
         # A worker's share of what waits in the pool, unless that is over sooner than it travels.
         share = -(-self._all.count // self._slots)
-        most = min(self._most, self._count, max(share, self._worth))
+        worth = int(self._fits * (_SHORTEST / _SECONDS))
+        most = min(self._most, self._count, max(share, worth, 1))
         if most > 1 and futures and futures[0]._timeout is None and self._bundle is not None:
             packed, count = self._bundle(chain([packed], self._take(futures, most)))
             while len(futures) > count:
@@ -146,19 +149,20 @@ class Calls:
 
     def measured(self, packed: Any, seconds: float, count: int = 1) -> None:
         """So long has a call taken, or each of so many."""
-        self._find_pace(packed)
-        self._new = False
+        if self._new:
+            self._find_pace(packed)
+            self._new = False
         self.flow.measured(seconds, count)
-        fits = int(_SECONDS / seconds) if seconds > 0 else _LONGEST
+        self._fits = fits = int(_SECONDS / seconds) if seconds > 0 else _LONGEST
         # Grow by doubling, so that one short call among long ones does no harm.
-        before, self._most = self._most, max(1, min(2 * self._most, fits, _LONGEST))
-        self._worth = max(1, int(fits * (_SHORTEST / _SECONDS)))
-        if self._most != before and self._bundle is not None and packed is not None:
+        before = self._most
+        self._most = most = min(2 * before, fits or 1, _LONGEST)
+        if most != before and self._bundle is not None and packed is not None:
             self._pace(packed).together = self._most
 
     def _find_pace(self, packed: Any) -> None:
         """Begin with what other groups have found of this function."""
-        if self._new and self._bundle is not None and packed is not None:
+        if self._bundle is not None and packed is not None:
             self._most = max(self._most, self._pace(packed).together)
 
     def _fewer(self, count: int) -> None:

@@ -264,7 +264,7 @@ class Handing(Performer):
             )
 
     def _check_usable(self) -> None:
-        self._check_own()
-        self.check_crash()
-        if self.closing:
+        if self.foreign or self.closing or self.crashed is not None:  # hardly ever
+            self._check_own()
+            self.check_crash()
             raise PoolClosedError("Pool not running: it has been closed")

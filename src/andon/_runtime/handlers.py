@@ -74,15 +74,16 @@ class Handlers:
 
     def release(self) -> None:
         """They are in their places again; what was noted runs now."""
-        for number, handler in list(self._known.items()):
-            if _get(number) is self._note:
-                _set(number, handler)
+        if self._known:
+            for number, handler in list(self._known.items()):
+                if _get(number) is self._note:
+                    _set(number, handler)
         if self._noted:
             self._run()
 
     def any(self) -> bool:
         """Are there such handlers? Inside the gate."""
-        return any(_get(number) is self._note for number in self._known)
+        return bool(self._known) and any(_get(number) is self._note for number in self._known)
 
     def _take_note(self, number: int, frame: FrameType | None) -> None:
         self._noted.append((self._known[number], number, frame))

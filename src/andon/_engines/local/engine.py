@@ -348,7 +348,8 @@ class LocalEngine:
         alone = not self._queue and len(self._crew.workers) == len(self._idle) + 1
         if not worker.give(attempt, self._lone.given(attempt, alone=alone)):
             self._crew.wait_for_room(worker)
-        self._overdue.watch(worker, attempt)
+        if attempt.hi - attempt.lo > 1:
+            self._overdue.watch(worker, attempt)
         self._hunger.given(worker, attempt)
 
     def _kill_all(self) -> None:

@@ -29,6 +29,7 @@ LEAVE_WITHIN = 2.0  # seconds, for a worker that has unwound, or was asked to le
 
 _GARBLED = ", since a task has written into the pipe of its answers"
 # Where nobody has heard the bell: a task may have closed it.
+_OF_ATTEMPTS = range(_wire.VALUE, _wire.VALUES + 1)
 _TELLS_OF_A_WORD = (_wire.FAILURE, _wire.STOPPED)
 
 
@@ -79,12 +80,13 @@ class Ledger:
         """These are its answers, from its pipe or its tray."""
         if not worker.fresh:
             self.read.append(worker)
-        worker.note(frames)
+        worker.fresh += frames
         attempt = worker.attempt
-        if attempt is None or not attempt.group.stopping:  # else that is known
-            for frame in frames:
-                if frame[0] in _TELLS_OF_A_WORD:
-                    self.rang = True
+        for kind, flags, _, _, _ in frames:
+            if flags & _wire.LAST:
+                worker.last_read = True
+            if kind in _TELLS_OF_A_WORD and (attempt is None or not attempt.group.stopping):
+                self.rang = True  # else that is known
 
     # Taking note ---------------------------------------------------------------------------------
 
@@ -107,14 +109,8 @@ class Ledger:
 
     def _take(self, worker: WorkerProcess, frame: Frame) -> None:
         kind, flags, ident, meta, body = frame
-        if kind >= _wire.RECORD:
-            self.out.append(Told(kind, ident, int(meta[0]), bytes(body or b""), worker.row))
-        elif kind == _wire.READY:
-            self.crew.ready(worker)
-        elif kind == _wire.INITED:
-            self.crew.initialised(worker)
-        elif kind == _wire.INITFAIL:
-            self.crew.not_initialised(worker, meta)
+        if kind not in _OF_ATTEMPTS:
+            self._take_other(worker, frame)
         elif worker.attempt is not None and worker.attempt.id == ident:
             if kind != _wire.DONE:
                 index, count = int(meta[0]), int(meta[3]) if kind == _wire.VALUES else 1
@@ -135,6 +131,17 @@ class Ledger:
                 self.out.append(frame)
             if flags & _wire.LAST:
                 self._finished(worker, spent=bool(flags & _wire.SPENT))
+
+    def _take_other(self, worker: WorkerProcess, frame: Frame) -> None:
+        kind, _, ident, meta, body = frame
+        if kind == _wire.READY:
+            self.crew.ready(worker)
+        elif kind == _wire.INITED:
+            self.crew.initialised(worker)
+        elif kind == _wire.INITFAIL:
+            self.crew.not_initialised(worker, meta)
+        else:
+            self.out.append(Told(kind, ident, int(meta[0]), bytes(body or b""), worker.row))
 
     def _finished(self, worker: WorkerProcess, *, spent: bool) -> None:
         """Its attempt is over, and it is there for the next; or it is `spent` (S51): nothing of the

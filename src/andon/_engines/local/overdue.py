@@ -45,12 +45,12 @@ class Overdue:
         self._given_back: list[Event] = []
 
     def watch(self, worker: WorkerProcess, attempt: Attempt) -> None:
-        """The worker was given this attempt."""
+        """The worker was given this attempt, of several items."""
         items, seconds = attempt.hi - attempt.lo, attempt.packed.seconds
-        if items > 1 and seconds:
+        if seconds:
             after = max(OVERDUE, _TIMES * items * seconds)
             self._call(worker, partial(self._ask, worker, attempt, after), after)
-        elif items > 1:
+        else:
             since = time.monotonic()
             self._call(worker, partial(self._look, worker, attempt, since), OVERDUE)
 

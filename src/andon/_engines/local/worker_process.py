@@ -62,6 +62,7 @@ class WorkerProcess:
         self.ladder: Ladder | None = None
         self.known: dict[int, weakref.ref[packing.Function]] = {}
         self._known_bytes = 0
+        self._ladder_told: tuple[float, float] | None = None  # what its row says
         # What has come back, not yet taken note of.
         self.fresh: list[Frame] = []
         self.last_read = False  # a LAST frame is among them
@@ -120,7 +121,10 @@ class WorkerProcess:
             self._known_bytes += len(function.data)
             head = _wire.pack(_wire.FUNC, 0, 0, (function.id,), len(function.data))
             parts += (head, function.data)
-        self.row.set_ladder(attempt.group.grace, attempt.group.kill_after)
+        ladder = attempt.group.grace, attempt.group.kill_after
+        if ladder != self._ladder_told:
+            self._ladder_told = ladder
+            self.row.set_ladder(*ladder)
         parts += packing.frame(attempt, flags)
         self.attempt = attempt
         self.next_index = attempt.lo
@@ -137,13 +141,6 @@ class WorkerProcess:
         return [_wire.pack(_wire.FORGET, 0, 0, (ident,)) for ident in gone]
 
     # Reading -------------------------------------------------------------------------------------
-
-    def note(self, frames: list[Frame]) -> None:
-        """What was read, for later."""
-        self.fresh += frames
-        for frame in frames:
-            if frame[1] & _wire.LAST:
-                self.last_read = True
 
     def unsent(self) -> list[Frame]:
         """What lies in its tray, as frames. Some may have been sent."""
@@ -218,10 +215,12 @@ class WorkerProcess:
 
     def cancel_timers(self) -> None:
         """No step of the ladder is to come, and no look at its span."""
-        for timer in (self.timer, self.watch):
-            if timer is not None:
-                timer.cancel()
-        self.timer = self.watch = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.watch is not None:
+            self.watch.cancel()
+            self.watch = None
 
     def forget_results(self) -> None:
         """All that it has answered was unpickled, or never will be."""
