@@ -76,14 +76,12 @@ class Gate:
 
     @sheltered
     def __enter__(self) -> None:
-        if get_ident() == self._main:
-            if self.depth == 0 and self.shelter is not None:
-                self._enter(self.shelter)
-            else:
-                self.depth += 1
-
-    @sheltered
-    def _enter(self, shelter: Shelter) -> None:
+        if get_ident() != self._main:
+            return
+        shelter = self.shelter
+        if self.depth or shelter is None:
+            self.depth += 1
+            return
         # A handler that ran between the two, and was in here itself, would have released them all.
         self.entering += 1
         try:

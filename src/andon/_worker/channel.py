@@ -7,6 +7,7 @@ thread, from a finalizer or a signal handler that has interrupted a write. Only 
 
 from __future__ import annotations
 
+import marshal
 import os
 import select
 import signal
@@ -21,6 +22,8 @@ from typing import Any
 
 from andon import _wire
 
+_unpack_header = _wire.HEADER.unpack_from
+_HEAD = _wire.HEADER.size
 _CHUNK = 65536
 _WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once or not at all
 _MOST_PARTS = 512  # that one `writev` takes
@@ -113,8 +116,14 @@ class Channel:
 
         The body is valid until the next call; None where there is no memory for it.
         """
-        at = self._have(_wire.HEADER.size)
-        kind, flags, meta_len, attempt, body_len = _wire.unpack_header(self._ahead, at)
+        at = self._have(_HEAD)
+        ahead, begin = self._ahead, self._at
+        kind, flags, _, meta_len, attempt, body_len = _unpack_header(ahead, at)
+        end = begin + meta_len + body_len
+        if end <= len(ahead) and body_len <= _CHUNK:  # it has come as a whole, as most do
+            self._at = end
+            body = ahead[begin + meta_len : end]
+            return kind, flags, attempt, marshal.loads(ahead[begin : begin + meta_len]), body
         meta = _wire.unpack_meta(self._take(meta_len))
         if body_len > _CHUNK and self.on_large is not None:
             self.on_large(kind, attempt, meta)

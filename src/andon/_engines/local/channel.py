@@ -92,7 +92,7 @@ class Reader(Cutter):
         return self._filled, self._discard, len(self._buffer), len(frames)
 
     def _large_body(
-        self, head: tuple[int, int, int, Any], length: int, begun: memoryview
+        self, head: tuple[int, int, int, Any], length: int, begun: bytes | memoryview
     ) -> None:
         enlarge(self.fd)
         super()._large_body(head, length, begun)

@@ -73,7 +73,7 @@ class Cutter:
     def _cut(self, data: bytes | bytearray, frames: list[Frame]) -> int:
         """Cut off what is whole; the number of bytes that are done with."""
         at, end, size = 0, len(data), _wire.HEADER.size
-        view = memoryview(data)
+        view = data if type(data) is bytes else memoryview(data)
         while end - at >= size:
             kind, flags, _, meta_len, attempt, body_len = _unpack_header(data, at)
             if kind not in _wire.ANSWERS or meta_len > _LONGEST_META or body_len > _LONGEST_BODY:
@@ -96,7 +96,7 @@ class Cutter:
         return at
 
     def _large_body(
-        self, head: tuple[int, int, int, Any], length: int, begun: memoryview
+        self, head: tuple[int, int, int, Any], length: int, begun: bytes | memoryview
     ) -> None:
         self._head = head
         try:

@@ -64,6 +64,8 @@ class Poller:
     def wait(self, timeout: float | None) -> list[Handler]:
         """What is to be called now. At most `timeout` seconds, rounded up to milliseconds."""
         ready = self._epoll.poll(-1 if timeout is None else timeout)
+        if not ready:
+            return []
         handlers = self._handlers
         return [h for fd, _ in ready if (h := handlers.get(fd)) is not None]
 
