@@ -77,17 +77,17 @@ def pack(kind: int, flags: int = 0, attempt: int = 0, meta: Any = (), body_len: 
     return HEADER.pack(kind, flags, 0, len(m), attempt, body_len) + m
 
 
+# For who reads many: the header with its reserved field, and the meta, without a call between.
+unpack_from = HEADER.unpack_from
+unpack_meta = marshal.loads
+
+
 def unpack_header(
     data: bytes | bytearray | memoryview, at: int = 0
 ) -> tuple[int, int, int, int, int]:
     """(kind, flags, len(meta), attempt, len(body)) of the header at that place in `data`."""
     kind, flags, _, meta_len, attempt, body_len = HEADER.unpack_from(data, at)
     return kind, flags, meta_len, attempt, body_len
-
-
-def unpack_meta(data: bytes | bytearray | memoryview) -> Any:
-    """The meta of a frame."""
-    return marshal.loads(data)
 
 
 # A span's items that are plain travel without a pickle: a range in three numbers, other values one

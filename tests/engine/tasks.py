@@ -14,6 +14,7 @@ import time
 from typing import Any, NoReturn
 
 from andon import task as andon_task
+from andon._worker.state import current
 from tests.support import Stage
 
 
@@ -76,6 +77,10 @@ def hold(running: Stage, go: Stage) -> int:
     running.reach(os.getpid())
     go.hold()
     return os.getpid()
+
+
+def ladder_told() -> tuple[float, float]:
+    return current.row.ladder
 
 
 def uneven(kind: type, running: Stage, go: Stage, item: tuple[int, float | None]) -> Any:

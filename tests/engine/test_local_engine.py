@@ -1276,3 +1276,12 @@ def test_an_answer_that_was_found_in_the_tray_may_still_be_the_last() -> None:
         ledger._take(worker, (_wire.VALUES, flags, 7, (0, 0.0, 1.0, 3), b""))
         assert (worker.attempt is None) is over
     assert [type(event).__name__ for event in ledger.out] == ["AttemptEnded"]
+
+
+def test_S37_a_task_is_told_of_the_ladder_of_its_own_group(start_method: str) -> None:
+    """By the row of its worker, which has run tasks of others."""
+    with driver(start_method) as d:
+        ladders = [(5.0, 2.0), (3.0, 4.0), (5.0, 2.0), (5.0, 2.0), (0.0, 0.0)]
+        for number, ladder in enumerate(ladders):
+            d.group = GroupRef(number, Token(), *ladder)
+            assert d.value(tasks.ladder_told) == ladder

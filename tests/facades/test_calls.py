@@ -585,6 +585,24 @@ def test_a_group_begins_with_what_others_have_found_and_keeps_it() -> None:
     assert group._most == pace.together == 5
 
 
+def test_a_bundle_is_worth_its_way_however_many_workers_there_are() -> None:
+    together: list[int] = []
+
+    def bundle(packed: Any) -> tuple[Any, int]:
+        together.append(len(list(packed)))
+        return "bundle", together[-1]
+
+    engine: Any = SimpleNamespace(slots=1000, bundle=bundle, pace=lambda packed: Pace())
+    group = Calls(engine, andon.fail_fast(), calls.Waiting())
+    for _ in range(10):
+        group.measured("packed", 4.8e-6)
+    assert group._most == 1024
+    for i in range(100):
+        future: Any = SimpleNamespace(_dropped=False, _index=i, _timeout=None, _packed="packed")
+        group.add(future)
+    assert len(group.next()[1]) == together[-1] == 20, "a tenth of a millisecond of work"
+
+
 def test_a_worker_for_one_task_gets_no_other(start_method: str) -> None:
     with andon.ProcessPoolExecutor(2, start_method=start_method, max_tasks_per_child=1) as pool:
         futures = [pool.submit(pid_of, i) for i in range(12)]

@@ -258,14 +258,42 @@ def finds(path: str) -> bool:
     return False
 
 
-def test_a_call_of_another_group_does_not_wait_for_the_whole_of_a_span(tmp_path: Path) -> None:
-    """None of whose items is long: it is left alone only while nobody else wants its worker."""
-    path = str(tmp_path / "called")
-    with andon.Pool(1) as pool, andon.TaskGroup(pool=pool) as spans:
+def hold_all_but_one(path: str, go: Stage) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        go.hold()
+
+
+@pytest.mark.parametrize("starting", [False, True])
+def test_a_call_of_another_group_does_not_wait_for_the_whole_of_a_span(
+    starting: bool, tmp_path: Path, stage: MakeStage
+) -> None:
+    """None of whose items is long: it is left alone only while nobody else wants its worker. Nor
+    is a worker that starts any help as long as it does."""
+    path, go = str(tmp_path / "called"), stage("go")
+    many: tuple[Any, ...] = (2, hold_all_but_one, (str(tmp_path / "one"), go))
+    with andon.Pool(*many if starting else (1,)) as pool, andon.TaskGroup(pool=pool) as spans:
         found = spans.imap(finds, [path] * 30_000, chunksize=30_000)
         with andon.TaskGroup(pool=pool) as calls:
             calls.submit(Path.touch, Path(path))
         assert list(found)[-1], "the call came before the last item"
+        go.release()
+
+
+def test_the_engine_is_told_whether_others_want_a_worker(stage: MakeStage) -> None:
+    running, go = stage("running"), stage("go")
+    with andon.Pool(1) as pool, andon.TaskGroup(pool=pool) as one:
+        one.submit(held, Item(0, running, go))
+        running.wait()
+        one.submit(same, 1)
+        group = one._entered().group
+        wanted = group.runtime.config.wanted
+        assert not wanted(group.id), "its own tasks have their turn"
+        with andon.TaskGroup(pool=pool) as other:
+            other.submit(same, 2)
+            assert wanted(group.id)
+            go.release()
 
 
 def same(item: Any) -> Any:

@@ -50,14 +50,18 @@ def test_it_ends_in_time_and_gives_way_between_two_looks(
 
 
 class Poller:
-    """One by which the answer comes with the second look, or as soon as one waits."""
+    """By which the answer comes with the second look, or as soon as one waits; and only once."""
 
     def __init__(self) -> None:
         self.waits: list[float | None] = []
+        self.answers = ["answer"]
 
     def wait(self, timeout: float | None) -> list[Any]:
         self.waits.append(timeout)
-        return ["answer"] if timeout != 0 or len(self.waits) > 1 else []
+        if timeout == 0 and len(self.waits) == 1:
+            return []
+        answers, self.answers = self.answers, []
+        return answers
 
 
 def looks(which: Lone, *, awaited: bool = True, timeout: float | None = None) -> int:
@@ -88,16 +92,20 @@ def test_S6_what_it_finds_is_handed_on(clock: Clock) -> None:
     """The bell rings once: who looked would have heard it for the one who waits."""
     lones = Lone()
     lones.given(CALL, alone=True)
-    clock.step = linger.LINGER  # the first look is in vain: it sleeps
     lones.linger()
-    poller: Any = Poller()
-    assert lones.wait(poller, 5.0) == ["answer"] and poller.waits == [0.0, 5.0]
+    found: Any = Poller()
+    assert lones.wait(found, 5.0) == ["answer"] and found.waits == [0.0, 0.0]
+    lones.linger()
+    clock.step = linger.LINGER  # the first look is in vain: it sleeps
+    slept: Any = Poller()
+    assert lones.wait(slept, 5.0) == ["answer"] and slept.waits == [0.0, 5.0]
 
 
-def test_who_must_not_wait_looks_once() -> None:
+def test_who_must_not_wait_looks_once_and_lingers_later() -> None:
     lones = Lone()
     lones.given(CALL, alone=True)
     assert looks(lones, timeout=0) == 1
+    assert looks(lones, awaited=False) == 2
 
 
 def test_nobody_lingers_for_what_is_over() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from andon._engines.local import descriptors, threads
 from andon._engines.local.platform import linux, macos
+from tests.support import eventually
 
 pytestmark = pytest.mark.linux
 
@@ -26,6 +27,14 @@ def hear(poller: Any) -> None:
         handler()
 
 
+def test_nobody_takes_a_wake_for_nothing(poller: Any) -> None:
+    """Who lingers would look on, and then sleep."""
+    hear(poller)
+    assert not poller.wait(0)
+    poller.wake()
+    assert poller.wait(0)
+
+
 @pytest.mark.parametrize("edge", [False, True])
 def test_S6_who_only_looks_is_told(poller: Any, edge: bool) -> None:
     """Of the bell, which rings once, too."""
@@ -36,8 +45,7 @@ def test_S6_who_only_looks_is_told(poller: Any, edge: bool) -> None:
         hear(poller)  # it may have been woken
         assert heard == []
         os.write(write, b"x")
-        while not heard:
-            hear(poller)
+        eventually(lambda: hear(poller) or heard)
         assert heard == ["bell"]
         poller.remove(read)
     finally:

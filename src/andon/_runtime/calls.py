@@ -83,8 +83,8 @@ class Calls:
         self._all = waiting
         self._waiting: deque[Future[Any]] = deque()
         self._count = 0  # of those that wait, less those that were dropped
-        self._most = 1  # in a bundle
-        self._fits = 1  # so many take as long as one may take
+        self._most = 1  # calls in a bundle, at most
+        self._fits = 1  # calls that take as long as a bundle may
         self._new = True  # nothing of it was measured yet
         self.ahead: Task | None = None
         self.flow = Flow(holds=self._bundle is not None and self._slots > HARDLY_ANY)
@@ -125,7 +125,7 @@ class Calls:
         # A worker's share of what waits in the pool, unless that is over sooner than it travels.
         share = -(-self._all.count // self._slots)
         worth = int(self._fits * (_SHORTEST / _SECONDS))
-        most = min(self._most, self._count, max(share, worth, 1))
+        most = min(self._most, self._count, max(share, worth))
         if most > 1 and futures and futures[0]._timeout is None and self._bundle is not None:
             packed, count = self._bundle(chain([packed], self._take(futures, most)))
             while len(futures) > count:

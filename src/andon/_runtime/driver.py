@@ -154,7 +154,7 @@ class Driver:
                 bridge.driven = self._runtime
             runtime, pause = self._runtime, SOON if on_main else math.inf
             try:
-                runtime.capabilities.linger()
+                lingers = True
                 while not ready() and self._open and not (mine and gate.deferred is not None):
                     left = pause
                     if deadline is not None:
@@ -164,6 +164,9 @@ class Driver:
                     wakeup.ring(self._bell)
                     if ready():
                         return
+                    if lingers:
+                        runtime.capabilities.linger()
+                        lingers = False
                     runtime.turn(None if left == math.inf else left)
                     if on_main:
                         pause = min(2 * pause, LATE)  # see wakeup.py

@@ -7,7 +7,6 @@ thread, from a finalizer or a signal handler that has interrupted a write. Only 
 
 from __future__ import annotations
 
-import marshal
 import os
 import select
 import signal
@@ -22,7 +21,6 @@ from typing import Any
 
 from andon import _wire
 
-_unpack_header = _wire.HEADER.unpack_from
 _HEAD = _wire.HEADER.size
 _CHUNK = 65536
 _WHOLE: int = getattr(select, "PIPE_BUF", 512)  # bytes that are written at once or not at all
@@ -118,12 +116,12 @@ class Channel:
         """
         at = self._have(_HEAD)
         ahead, begin = self._ahead, self._at
-        kind, flags, _, meta_len, attempt, body_len = _unpack_header(ahead, at)
+        kind, flags, _, meta_len, attempt, body_len = _wire.unpack_from(ahead, at)
         end = begin + meta_len + body_len
-        if end <= len(ahead) and body_len <= _CHUNK:  # it has come as a whole, as most do
+        if end <= len(ahead):  # it has come as a whole, as most do; no large one has
             self._at = end
             body = ahead[begin + meta_len : end]
-            return kind, flags, attempt, marshal.loads(ahead[begin : begin + meta_len]), body
+            return kind, flags, attempt, _wire.unpack_meta(ahead[begin : begin + meta_len]), body
         meta = _wire.unpack_meta(self._take(meta_len))
         if body_len > _CHUNK and self.on_large is not None:
             self.on_large(kind, attempt, meta)

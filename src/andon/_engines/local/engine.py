@@ -90,7 +90,7 @@ class LocalEngine:
                 self._next,
                 config.max_tasks_per_worker,
             )
-            self._overdue = Overdue(self._timers, self._ledger.fresh, config.wanted)
+            self._overdue = Overdue(self._timers, self._ledger.fresh, self._is_wanted)
             self._hunger = Hunger(self._timers, self._overdue.ask)
             self._crew = Crew(
                 config,
@@ -286,6 +286,11 @@ class LocalEngine:
         if self._waiting:
             self._waiting = False
             self._poller.wake()
+
+    def _is_wanted(self, group: int) -> bool:
+        """Does a task of another group wait for a worker, here or in the machine?"""
+        here = any(attempt.group.id != group for attempt in self._queue.values())
+        return here or self._config.wanted(group)
 
     def _hear(self) -> None:
         self._ledger.rang = True

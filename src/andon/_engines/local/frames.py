@@ -5,15 +5,12 @@ A frame counts when it is whole; a torn one, of a worker that died, is dropped.
 
 from __future__ import annotations
 
-import marshal
 from typing import Any
 
 from andon import _wire
 from andon._buffers import memory
 
 Frame = tuple[int, int, int, Any, Any]  # kind, flags, attempt, meta, body (None: did not fit)
-
-_unpack_header = _wire.HEADER.unpack_from
 
 CHUNK = 65536
 _LARGE_BODY = 2 * CHUNK
@@ -75,7 +72,7 @@ class Cutter:
         at, end, size = 0, len(data), _wire.HEADER.size
         view = data if type(data) is bytes else memoryview(data)
         while end - at >= size:
-            kind, flags, _, meta_len, attempt, body_len = _unpack_header(data, at)
+            kind, flags, _, meta_len, attempt, body_len = _wire.unpack_from(data, at)
             if kind not in _wire.ANSWERS or meta_len > _LONGEST_META or body_len > _LONGEST_BODY:
                 raise _Broken(f"a frame of kind {kind}, {meta_len} + {body_len} bytes")
             start = at + size + meta_len
@@ -84,7 +81,7 @@ class Cutter:
             if start + body_len > end and body_len < _LARGE_BODY:
                 break
             try:
-                meta = marshal.loads(view[at + size : start]) if meta_len else ()
+                meta = _wire.unpack_meta(view[at + size : start]) if meta_len else ()
             except (ValueError, EOFError, TypeError) as exc:
                 raise _Broken(f"a frame of kind {kind} with a broken meta") from exc
             if start + body_len <= end:

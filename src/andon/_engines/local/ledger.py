@@ -28,8 +28,8 @@ from andon._engines.payloads import Told
 LEAVE_WITHIN = 2.0  # seconds, for a worker that has unwound, or was asked to leave
 
 _GARBLED = ", since a task has written into the pipe of its answers"
-# Where nobody has heard the bell: a task may have closed it.
 _OF_ATTEMPTS = range(_wire.VALUE, _wire.VALUES + 1)
+# Where nobody has heard the bell: a task may have closed it.
 _TELLS_OF_A_WORD = (_wire.FAILURE, _wire.STOPPED)
 
 

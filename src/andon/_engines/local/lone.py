@@ -41,10 +41,11 @@ class Lone:
         self._awaited = True
 
     def wait(self, poller: Poller, timeout: float | None) -> list[Handler]:
-        """As the poller's; but its caller lingers before he sleeps."""
-        awaited, self._awaited = self._awaited, False
-        if awaited and self._worth and self._since is not None and timeout != 0:
-            handlers = linger.linger(partial(poller.wait, 0.0))
-            if handlers:
-                return handlers
+        """As the poller's; but its caller lingers before he sleeps, and may be late by that."""
+        if self._awaited and timeout != 0:
+            self._awaited = False
+            if self._worth and self._since is not None:
+                handlers = linger.linger(partial(poller.wait, 0.0))
+                if handlers:
+                    return handlers
         return poller.wait(timeout)

@@ -1,10 +1,11 @@
 """Spans that take long: where some item is long, none of the others may wait for it.
 
-    given ─┬─ 2.5 times what it should take ────────────────────────────┬─▶ asked to yield
-           └─ nobody knows: OVERDUE ─┬─ an item is long, or it was ─────┤          │ SETTLED
-                     ▲               │  left alone and others wait ─────┘          ▼
-                     └─── _PAUSE ────┴─ else                       what it has not begun is given
-                                                      back, what it has ended is told from its tray
+    given ─┬─ 2.5 times what it should take ─────────────────────────┬─▶ asked to yield
+           └─ nobody knows: OVERDUE ─▶ a look ─┬─ an item is long ───┤          │ SETTLED
+                                ▲              │                     │          ▼
+                                │              │     others wait ────┘    what it has not begun
+                                │              │          ▲               is given back, what it has
+                                └──────────────┴─ _PAUSE ─┘               ended told from its tray
 
 A worker looks for the order to yield before it begins each item. Once the order has settled, what
 it has not begun by then it never will in this attempt; nobody need wait for it to say so.
@@ -69,9 +70,8 @@ class Overdue:
         self, worker: WorkerProcess, attempt: Attempt, since: float, again: bool = False
     ) -> None:
         """Nobody knew how long its items take. Is one of them long, or are there only many?"""
-        if again and self._wanted(attempt.group.id):
-            pass
-        elif worker.attempt is attempt and worker.begun and worker.row.started_ns:
+        wanted = again and self._wanted(attempt.group.id)
+        if not wanted and worker.attempt is attempt and worker.begun and worker.row.started_ns:
             began, at = worker.row.started_ns / 1e9, worker.row.index
             seconds = (began - since) / max(1, at - attempt.lo)  # of those that are over
             if at > attempt.lo and time.monotonic() - began <= max(_LONG, _TIMES * seconds):

@@ -28,6 +28,10 @@ _REST = 1024  # chunks that may still come from one that is dead, or about to be
 _DRAIN_WITHIN = 1.0
 
 
+def _woken() -> None:
+    """Who waits is told of something, so that nobody takes a wake for nothing."""
+
+
 class _Source:
     """One descriptor, read to its end."""
 
@@ -68,9 +72,9 @@ class Poller:
     def __init__(self) -> None:
         self._sources: dict[int, _Source] = {}
         self._handlers: dict[int, Handler] = {}
-        # What is ready: a descriptor, a function to call, or just a wake. Reentrant, and so safe
-        # in the handler of Ctrl-C.
-        self._ready: queue.SimpleQueue[int | Handler | None] = queue.SimpleQueue()
+        # What is ready: a descriptor, or a function to call. Reentrant, and so safe in the handler
+        # of Ctrl-C.
+        self._ready: queue.SimpleQueue[int | Handler] = queue.SimpleQueue()
 
     def reader(self, fd: int) -> Reader:
         """Frames that come in there."""
@@ -113,7 +117,7 @@ class Poller:
             pass
         return list(found)
 
-    def _note(self, ready: int | Handler | None, found: dict[Handler, None]) -> None:
+    def _note(self, ready: int | Handler, found: dict[Handler, None]) -> None:
         handler = self._handlers.get(ready) if isinstance(ready, int) else ready
         if handler is not None:
             found[handler] = None
@@ -129,7 +133,7 @@ class Poller:
 
     def wake(self) -> None:
         """End a `wait`, from any thread; never blocks."""
-        self._ready.put(None)
+        self._ready.put(_woken)
 
     def close(self) -> None:
         """Let go of all."""
