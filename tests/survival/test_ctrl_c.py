@@ -353,6 +353,24 @@ def check_imports(program: str, start_method: str) -> None:
     assert all(line.endswith(" MainThread") for line in told), told
 
 
+def test_S32_the_stop_that_a_key_has_led_to_is_no_second_traceback() -> None:
+    """A submission that the key comes into finds the group stopped, before the gate is left."""
+    program = (
+        "import signal, time, andon\n"
+        "from andon._gate import gate\n"
+        "with andon.TaskGroup(workers=1) as tg:\n"
+        "    with gate:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        while tg.reason is None:\n"
+        "            time.sleep(0.001)\n"
+        "        tg.submit(abs, -1)\n"
+    )
+    result = run_python(["-c", program], timeout=15)
+    assert result.returncode == -signal.SIGINT, result.stderr
+    assert result.stderr.count("Traceback") == 1, result.stderr
+    assert result.stderr.endswith("KeyboardInterrupt\n"), result.stderr
+
+
 @pytest.mark.parametrize(
     ("after", "status", "said"),
     [("pass", 0, ""), ("time.sleep(20)", -signal.SIGINT, "KeyboardInterrupt")],

@@ -23,6 +23,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
+from andon._cancelled import Cancelled
 from andon._gate import RESPECTFUL, SHELTERED, gate
 from andon._runtime import registry
 from andon._threads import start
@@ -141,6 +142,9 @@ class InterruptBridge:
     def raise_pending(self) -> None:
         """Raise what has been noted, if anything has."""
         if self.consume():
+            # What leaves the gate may be the stop that the key has led to: no second story (S32).
+            if isinstance(sys.exc_info()[1], Cancelled):
+                raise KeyboardInterrupt from None
             raise KeyboardInterrupt
 
 
