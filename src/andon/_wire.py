@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from andon import _plain
 
-HEADER = struct.Struct("<BBHIQQ")  # kind, flags, reserved, len(meta), attempt, len(body)
+HEADER = struct.Struct("<BB2xIQQ")  # kind, flags, len(meta), attempt, len(body)
 
 # Requests: parent to worker.
 BOOT = 1  #     meta=(settings: dict of built-ins)          once, first
@@ -74,20 +74,13 @@ STAGE_EXCEPTION = "pickling the exception"  # the call raised; its exception cou
 def pack(kind: int, flags: int = 0, attempt: int = 0, meta: Any = (), body_len: int = 0) -> bytes:
     """Header and meta of a frame; the body follows on the wire unchanged."""
     m = marshal.dumps(meta)
-    return HEADER.pack(kind, flags, 0, len(m), attempt, body_len) + m
+    return HEADER.pack(kind, flags, len(m), attempt, body_len) + m
 
 
-# For who reads many: the header with its reserved field, and the meta, without a call between.
-unpack_from = HEADER.unpack_from
+# (kind, flags, len(meta), attempt, len(body)) of the header at a place in some bytes, and the meta
+# of a frame: in C alone, since each frame asks for both.
+unpack_header = HEADER.unpack_from
 unpack_meta = marshal.loads
-
-
-def unpack_header(
-    data: bytes | bytearray | memoryview, at: int = 0
-) -> tuple[int, int, int, int, int]:
-    """(kind, flags, len(meta), attempt, len(body)) of the header at that place in `data`."""
-    kind, flags, _, meta_len, attempt, body_len = HEADER.unpack_from(data, at)
-    return kind, flags, meta_len, attempt, body_len
 
 
 # A span's items that are plain travel without a pickle: a range in three numbers, other values one

@@ -158,7 +158,7 @@ class Calls:
         before = self._most
         self._most = most = min(2 * before, fits or 1, _LONGEST)
         if most != before and self._bundle is not None and packed is not None:
-            self._pace(packed).together = self._most
+            self._pace(packed).together = most
 
     def _find_pace(self, packed: Any) -> None:
         """Begin with what other groups have found of this function."""

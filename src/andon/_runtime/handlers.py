@@ -83,7 +83,7 @@ class Handlers:
 
     def any(self) -> bool:
         """Are there such handlers? Inside the gate."""
-        return bool(self._known) and any(_get(number) is self._note for number in self._known)
+        return any(_get(number) is self._note for number in self._known)
 
     def _take_note(self, number: int, frame: FrameType | None) -> None:
         self._noted.append((self._known[number], number, frame))

@@ -116,7 +116,7 @@ class Channel:
         """
         at = self._have(_HEAD)
         ahead, begin = self._ahead, self._at
-        kind, flags, _, meta_len, attempt, body_len = _wire.unpack_from(ahead, at)
+        kind, flags, meta_len, attempt, body_len = _wire.unpack_header(ahead, at)
         end = begin + meta_len + body_len
         if end <= len(ahead):  # it has come as a whole, as most do; no large one has
             self._at = end

@@ -72,7 +72,7 @@ class Cutter:
         at, end, size = 0, len(data), _wire.HEADER.size
         view = data if type(data) is bytes else memoryview(data)
         while end - at >= size:
-            kind, flags, _, meta_len, attempt, body_len = _wire.unpack_from(data, at)
+            kind, flags, meta_len, attempt, body_len = _wire.unpack_header(data, at)
             if kind not in _wire.ANSWERS or meta_len > _LONGEST_META or body_len > _LONGEST_BODY:
                 raise _Broken(f"a frame of kind {kind}, {meta_len} + {body_len} bytes")
             start = at + size + meta_len
